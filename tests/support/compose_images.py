@@ -44,6 +44,11 @@ def ensure(running: Engine, cache: Path = CACHE) -> StandIns:
         shutil.rmtree(context)
 
 
+def dind(running: Engine) -> str:
+    """Return the image of an engine in a pod, made now unless the engine has it: only the chart uses it."""
+    return engine_images.built(running.host, "dind", FOLDER / "dind", running.base)
+
+
 def main() -> None:
     with engine() as running:
         for name, value in ensure(running).variables().items():

@@ -1,0 +1,176 @@
+"""Builds by the chart's own engines, Docker in Docker: their images, their ends, their limits, and what they leave.
+
+No pod of this cluster has a way out, so no step of these builds fetches anything.
+"""
+
+import json
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cluster.conftest import push_image
+from tests.support import compose_images
+from tests.support.api_launches import ApiLaunch
+from tests.support.cluster import Cluster
+from tests.support.engine import Engine
+from tests.support.forge import Forge
+from tests.support.full_chain import run_notebook, with_notebook
+from tests.support.helm_release import EXAMPLES, HelmRelease, is_ready
+from tests.support.polling import eventually
+
+pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
+STEPS_MIB = 384
+OWN_MIB = 256
+SELECTOR = "app.kubernetes.io/component=engine"
+ELSEWHERE = {"spec": {"template": {"spec": {"nodeSelector": {"bindery-test/there": "is-none"}}}}}
+OLD_IMAGE = """
+set -e; cd "$(mktemp -d)"
+printf '%s' '{"architecture":"amd64","os":"linux","created":"2020-01-01T00:00:00Z","rootfs":{"type":"layers"}}' >config
+printf '%s' '[{"Config":"config","RepoTags":["old:1"],"Layers":[]}]' >manifest.json
+tar c config manifest.json | docker load
+"""
+
+
+@pytest.fixture(scope="module")
+def release(
+    the_cluster: Cluster, the_engine: Engine, chart_images: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[HelmRelease]:
+    """A release as with kind, whose engine cleans up all the time."""
+    if not the_cluster.is_own:
+        pytest.skip("the engine's folders are on the node, which is not this machine")
+    folder = tmp_path_factory.mktemp("helm")
+    images = chart_images | {"engine": push_image(the_engine, compose_images.dind(the_engine))}
+    release = HelmRelease(folder, cluster=the_cluster, engine=the_engine, images=images)
+    release.values["engine"] = {
+        "kind": "dind",
+        "resources": {"limits": {"memory": f"{OWN_MIB + STEPS_MIB}Mi"}},
+        "dind": {
+            "socketFolder": str(folder / "sockets"),
+            "dataFolder": str(folder / "layers"),
+            "ownMemoryMiB": OWN_MIB,
+            "cleaning": {"diskPercent": 1, "everySeconds": 1},
+        },
+    }
+    try:
+        yield release.install("--values", str(EXAMPLES / "kind.yaml"))
+    finally:
+        release.remove()
+        shutil.rmtree(folder / "layers", ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def base(release: HelmRelease, the_engine: Engine) -> str:
+    """A Jupyter image in the release's own registry, as the node and its engine pull it."""
+    name = f"127.0.0.1:{release.registry_port}/bases/jupyter:1"
+    the_engine.docker("tag", the_engine.jupyter, name)
+    try:
+        the_engine.docker("push", "--quiet", name, seconds=300)
+    finally:
+        the_engine.docker("rmi", name)
+    return name
+
+
+def test_an_engine_builds_on_an_image_of_the_bundled_registry_and_removes_old_ones(
+    release: HelmRelease, forge: Forge, base: str
+) -> None:
+    release.kubectl("exec", engine_pod(release), "-c", "dockerd", "--", "sh", "-c", OLD_IMAGE, namespace=release.builds)
+    repository = with_notebook(forge, "first", base, "RUN echo a step of the engine")
+    launch = repository.launch(release)
+    run_notebook(launch, repository)
+    assert "a step of the engine" in launch.stream.text
+    eventually(lambda: "old" not in images_of(release), "the image of years ago is removed")
+    assert [name for name in images_of(release) if "first" in name], images_of(release)
+
+
+def engine_pod(release: HelmRelease) -> str:
+    """Return the name of the engine's pod, once it is ready."""
+
+    def ready() -> str:
+        pods = release.objects("pods", namespace=release.builds, selector=SELECTOR)
+        return next((str(pod["metadata"]["name"]) for pod in pods if is_ready(pod)), "")
+
+    name: str = eventually(ready, "an engine is ready", 120)
+    return name
+
+
+def images_of(release: HelmRelease) -> set[str]:
+    command = ("docker", "images", "--format", "{{.Repository}}")
+    return set(
+        release.kubectl("exec", engine_pod(release), "-c", "dockerd", "--", *command, namespace=release.builds).split()
+    )
+
+
+def until_step(launch: ApiLaunch) -> None:
+    """Wait until a step of the build runs."""
+    launch.stream.until_message("it has begun\n", 120)
+
+
+def test_a_build_waits_for_an_engine_that_was_taken_away_and_is_run_again(
+    release: HelmRelease, forge: Forge, base: str
+) -> None:
+    repository = with_notebook(forge, "away", base, "RUN echo it has begun && sleep 10")
+    launch = repository.launch(release)
+    until_step(launch)
+    daemons = f"daemonset/{release.name}-engine"
+    release.kubectl("patch", daemons, "--patch", json.dumps(ELSEWHERE), namespace=release.builds)
+    launch.stream.until_message("docker.sock is not a socket file. Waiting ...", 120)
+    back = [{"op": "remove", "path": "/spec/template/spec/nodeSelector"}]
+    release.kubectl("patch", daemons, "--type", "json", "--patch", json.dumps(back), namespace=release.builds)
+    run_notebook(launch, repository)
+
+
+def test_a_build_whose_engine_is_killed_is_run_again(release: HelmRelease, forge: Forge, base: str) -> None:
+    repository = with_notebook(forge, "killed", base, "RUN echo it has begun && sleep 10")
+    launch = repository.launch(release)
+    until_step(launch)
+    os.kill(process_of(release, "dockerd"), signal.SIGKILL)
+    run_notebook(launch, repository)
+
+
+def process_of(release: HelmRelease, program: str) -> int:
+    """Return the pid of the first process of a program in the engine's pod, on this machine."""
+    uid = json.loads(release.kubectl("get", "pod", engine_pod(release), "-o", "json", namespace=release.builds))
+    pods = [path.parent for path in Path("/proc").glob("[0-9]*/cgroup") if uid["metadata"]["uid"] in read(path)]
+    return min(int(folder.name) for folder in pods if read(folder / "comm").strip() == program)
+
+
+def read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:  # it has ended
+        return ""
+
+
+def test_a_step_beyond_the_engines_limit_ends_alone(release: HelmRelease, forge: Forge, base: str) -> None:
+    pod = engine_pod(release)
+    before = restarts(release)
+    slow = with_notebook(forge, "beside", base, "RUN echo it has begun && sleep 10")
+    beside = slow.launch(release)
+    until_step(beside)
+    greedy = with_notebook(forge, "greedy", base, f"RUN python3 -c 'len(b\"x\" * ({STEPS_MIB} << 20))'")
+    problem = greedy.launch(release).problem()
+    assert problem["code"] == "build_out_of_memory"
+    assert "Its limit is the container engine's own" in problem["detail"]
+    run_notebook(beside, slow)
+    assert (engine_pod(release), restarts(release)) == (pod, before)
+
+
+def restarts(release: HelmRelease) -> int:
+    """Return how often a container of the engine's pod was started anew."""
+    [pod] = release.objects("pods", namespace=release.builds, selector=SELECTOR)
+    return sum(container["restartCount"] for container in pod["status"]["containerStatuses"])
+
+
+def test_a_removal_amid_a_build_leaves_nothing_but_layers(release: HelmRelease, forge: Forge, base: str) -> None:
+    until_step(with_notebook(forge, "removed", base, "RUN echo it has begun && sleep 300").launch(release))
+    release.uninstall()
+    eventually(lambda: not release.cluster.has("namespace", release.builds), "the builds' namespace is gone", 120)
+    mounts = Path("/proc/mounts").read_text().splitlines()
+    assert [line for line in mounts if str(release.folder / "layers") in line] == []
+    assert [path.name for path in (release.folder / "sockets").rglob("*") if not path.is_dir()] == []
+    assert [path for path in Path("/proc").glob("[0-9]*/cmdline") if str(release.folder) in read(path)] == []
