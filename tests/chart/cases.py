@@ -64,5 +64,9 @@ CASES: dict[str, Path | Values] = {
         "servers": {"namespace": {"name": "bindery"}},
     },
     "without-network-policies": {"registry": _PUSHED_TO, "networkPolicy": {"enabled": False}},
-    "extras": {"registry": {"bundled": True}, "everyPart": _EXTRA},
+    "extras": {
+        "registry": {"bundled": True},
+        "everyPart": _EXTRA,
+        "engine": {key: _EXTRA[key] for key in ("nodeSelector", "tolerations", "affinity")},
+    },
 }

@@ -45,7 +45,13 @@ WRONG: list[tuple[Values, str]] = [
     ),
     ({"registry": {"bundled": False}}, "there is no registry for built images: set registry.imagePrefix to one"),
     ({"redis": {"bundled": False}}, "redis.bundled is false: set redis.url to the address of your Redis."),
-    ({"redis": {"url": "valkey://a"}}, 'redis.url is "valkey://a": it must be like rediss://{user}:{password}@'),
+    (
+        {"redis": {"bundled": False, "url": "valkey://a"}},
+        'redis.url is "valkey://a": it must be like rediss://{user}:{password}@',
+    ),
+    ({"redis": {"url": "redis://a"}}, "redis.url is set, but redis.bundled is true, too: set redis.bundled to false"),
+    ({"hub": {"apiUrl": "http://hub:8081/hub/api/"}}, "hub.apiUrl is set, but hub.bundled is true, too:"),
+    ({"registry": {"url": "http://registry:5000"}}, "registry.url is set, but registry.bundled is true, too:"),
     (SERVERS | {"hub": {"bundled": False}}, "hub.bundled is false: set hub.apiUrl to the API of your hub."),
     (
         {"hub": {"bundled": False, "apiUrl": "http://hub:8081/hub/api/"}},

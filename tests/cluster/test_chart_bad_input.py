@@ -209,17 +209,11 @@ def test_what_another_installation_has_taken_is_named_with_who_has_it(trial: Cha
             f"the PriorityClass {name}-same-services {advice}: set fullnameOverride to a name of its own.",
             f"the ConfigMap same-settings in the namespace {name} {advice}, so another has the same names: set "
             "fullnameOverride to a name of its own.",
-            *(
-                f"the engines of another Bindery, same-engine in the namespace {name}, have the folder {folder} of the "
-                "nodes: set engine.dind.socketFolder and engine.dind.dataFolder to others."
-                for folder in ("/run/bindery", "/var/lib/bindery-engine")
-            ),
             f"the registry of another Bindery, same-registry in the namespace {name}, has the port 5999 of its node: "
             "set registry.hostPort to another.",
         ]
         other = {
             "fullnameOverride": "other",
-            "engine": {"dind": {"socketFolder": "/run/other", "dataFolder": "/var/lib/other"}},
             "registry": {"hostPort": 5998},
         }
         assert trial.problems(**merged(own, other)) == []

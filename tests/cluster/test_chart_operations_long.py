@@ -1,6 +1,7 @@
 """Nodes that are drained, a rollback and the removal of a release: what an operator does to one that runs."""
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +11,8 @@ from tests.support.cluster import Cluster
 from tests.support.engine import Engine
 from tests.support.forge import Forge
 from tests.support.full_chain import Repository, run_notebook, with_notebook
-from tests.support.helm_release import EXAMPLES, HelmRelease
+from tests.support.helm_release import CHART, EXAMPLES, HelmRelease
+from tests.support.page_commands import section
 from tests.support.polling import eventually
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
@@ -83,6 +85,16 @@ def test_a_drain_waits_for_the_second_pod_while_the_first_has_no_successor(relea
     release.until_ready(part)
 
 
+def test_the_pages_drain_is_for_nodes_with_servers_on_them(release: HelmRelease, repository: Repository) -> None:
+    run_notebook(repository.launch(release), repository)
+    [node] = json.loads(release.cluster.kubectl("get", "nodes", "-o", "json"))["items"]
+    [options] = re.findall(r"`kubectl drain NODE ([^`]+)`", section("helm.md", "## Upgrading"))
+    said = release.cluster.kubectl("drain", node["metadata"]["name"], *options.split(), "--dry-run=server")
+    [server] = release.objects("pods", namespace=release.servers)
+    assert f"evicting pod {release.servers}/{server['metadata']['name']} (server dry run)" in said
+    release.until_nobody_is_there()
+
+
 def test_a_rollback_brings_back_what_was_before(release: HelmRelease, repository: Repository) -> None:
     secret = release.secret
     before = {part: images_of(release, part) for part in PARTS}
@@ -94,6 +106,21 @@ def test_a_rollback_brings_back_what_was_before(release: HelmRelease, repository
     assert {part: images_of(release, part) for part in PARTS} == before
     assert release.read_secret() == secret, "secrets are kept over upgrade and rollback"
     run_notebook(repository.launch(release), repository)
+
+
+def test_a_rollback_mends_an_upgrade_whose_hub_never_starts(release: HelmRelease, repository: Repository) -> None:
+    values = release.values_file(hub={"image": "127.0.0.1:9/nobody/nothing:1"})
+    release.helm("upgrade", release.name, str(CHART), "--values", str(EXAMPLES / "kind.yaml"), "--values", str(values))
+    eventually(lambda: waiting_for(release, "hub") & {"ErrImagePull", "ImagePullBackOff"}, "the hub can't start", 90)
+    release.helm("rollback", release.name, "--wait", "--timeout=240s")
+    release.until_ready("hub")
+    run_notebook(repository.launch(release), repository)
+
+
+def waiting_for(release: HelmRelease, part: str) -> set[str]:
+    """Return the reasons for which containers of a part have not started."""
+    statuses = [status for pod in release.pods(part) for status in pod["status"].get("containerStatuses", [])]
+    return {status["state"].get("waiting", {}).get("reason", "") for status in statuses}
 
 
 def images_of(release: HelmRelease, part: str) -> set[str]:

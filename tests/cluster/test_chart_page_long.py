@@ -1,5 +1,6 @@
 """The commands of docs/install.md and docs/helm.md for a cluster, typed one after another, do what the pages say."""
 
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -119,16 +120,23 @@ def test_from_a_checkout_to_a_kernel_through_an_upgrade_and_back_to_nothing(
     eventually(lambda: not any(the_cluster.has("namespace", name) for name in NAMESPACES), "nothing is left", 120)
 
 
-def test_a_secret_of_ones_own_is_what_a_rendering_without_a_cluster_asks_for(
+def test_a_secret_of_ones_own_has_what_a_rendering_without_a_cluster_asks_for(
     tmp_path: Path, terminal: Terminal, the_cluster: Cluster
 ) -> None:
     bare_clone(tmp_path)
     terminal.type(f"git clone --quiet {tmp_path}/bindery.git bindery")
     terminal.folder = tmp_path / "bindery"
+    install = typed(commands(INSTALL)[3], tmp_path)
+    render = re.sub("helm install (.*) --create-namespace --wait --timeout 10m", r"helm template \1", install)
+    with Background.start(f"{render} --kube-version 1.34.0", terminal) as refused:
+        said = refused.until_says("Make a Secret with the keys", 30)
+    asked_for = re.findall(r"[a-z]+(?:-[a-z]+)+", said.partition("with the keys")[2].partition(", and name it")[0])
+
     terminal.type("\n".join(blocks("## Secrets")))
-    install = typed(commands(INSTALL)[3], tmp_path).replace("--wait --timeout 10m", "")
+    made = the_cluster.kubectl("-n", "bindery", "get", "secret", "bindery-secrets", "-o", "jsonpath={.data}")
+    assert set(json.loads(made)) == set(asked_for)
+    assert "kind: Deployment" in terminal.type(f"{render} --kube-version 1.34.0 --set secrets.existing=bindery-secrets")
     terminal.type(f"{install} --set secrets.existing=bindery-secrets --dry-run=server")
-    assert the_cluster.has("namespace", "bindery")
 
 
 def test_each_command_of_the_page_is_typed_here() -> None:

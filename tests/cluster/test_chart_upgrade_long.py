@@ -1,9 +1,9 @@
 """An upgrade that replaces the pods of services and hub while launches, a build and a stock client's stream go on."""
 
 import re
-import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
@@ -99,23 +99,19 @@ def test_an_upgrade_during_twenty_launches_costs_nobody_anything(
     eventually(lambda: failing.launch.view["state"] == "building", "it is being built", 60)
 
     began_at = time.monotonic()
-    upgrading = threading.Thread(
-        target=lambda: release.upgrade(
-            **{part: {"podAnnotations": {"upgraded": "yes"}} for part in (*DEPLOYMENTS, "hub")}
-        )
-    )
-    upgrading.start()
-    clients: list[Client] = []
-    while len(clients) < LAUNCHES:
-        eventually(lambda: time.monotonic() >= began_at + 3 * len(clients), "the next launch is due")
-        clients.append(Client.begin(release, ready))
-    outcomes = [client.outcome() for client in clients]
-    upgrading.join(240)
+    changed = {part: {"podAnnotations": {"upgraded": "yes"}} for part in (*DEPLOYMENTS, "hub")}
+    with ThreadPoolExecutor() as threads:
+        upgrading = threads.submit(release.upgrade, **changed)
+        clients: list[Client] = []
+        while len(clients) < LAUNCHES:
+            eventually(lambda: time.monotonic() >= began_at + 3 * len(clients), "the next launch is due")
+            clients.append(Client.begin(release, ready))
+        outcomes = [client.outcome() for client in clients]
+        upgrading.result(240)
     took = time.monotonic() - began_at
 
     failed = [outcome for outcome in outcomes if outcome["phase"] != "ready"]
     assert not failed, f"{failed}\n{release.state()}"
-    assert not upgrading.is_alive()
     last = stock.outcome(240)
     assert last["phase"] == "ready", last
     numbers = [int(number) for number in re.findall(r"numbered (\d+)\n", stock.text)]

@@ -123,6 +123,12 @@ class ServiceSettings(BaseSettings):
     metrics_token: SecretStr = Field(
         SecretStr(""), description="Bearer token that `/metrics` of each service asks for; empty: none."
     )
+    http_keepalive_seconds: int = Field(
+        75,
+        gt=0,
+        description="How long a connection without a request stays open. A proxy that keeps connections for longer may "
+        "send a request just when one is closed.",
+    )
     metrics_read_seconds: float = Field(
         2.0,
         gt=0,

@@ -94,7 +94,7 @@ def http_config(app: ASGIApp, settings: ServiceSettings, *, drain_seconds: int =
         access_log=False,
         server_header=False,
         proxy_headers=False,  # the gateway has a setting for the proxies that it trusts
-        timeout_keep_alive=75,
+        timeout_keep_alive=settings.http_keepalive_seconds,
         timeout_graceful_shutdown=drain_seconds,
         backlog=BACKLOG,
     )

@@ -27,6 +27,18 @@
 {{- $problems = append $problems (printf "there is no storage class %s, which %s.persistence.storageClass names (there are: %s)" $class $part $found) -}}
 {{- end -}}
 {{- end -}}
+{{- range $part := list "redis" "hub" "registry" -}}
+{{- $set := lookup "apps/v1" "StatefulSet" $.Release.Namespace (include "bindery.name" (dict "root" $ "part" $part)) -}}
+{{- if and $set (index $.Values $part).bundled -}}
+{{- $there := (first $set.spec.volumeClaimTemplates).spec -}}
+{{- $wanted := (include "bindery.claim" (dict "name" "data" "persistence" (index $.Values $part).persistence) | fromYamlArray | first).spec -}}
+{{- range list (list "size" $there.resources.requests.storage $wanted.resources.requests.storage) (list "storageClass" (get $there "storageClassName") (get $wanted "storageClassName")) -}}
+{{- if ne (index . 1 | default "" | toString) (index . 2 | default "" | toString) -}}
+{{- $problems = append $problems (printf "%s.persistence.%s was %q and is %q now, which Kubernetes does not let a release change: docs/helm.md says how a volume grows" $part (index . 0) (index . 1 | default "" | toString) (index . 2 | default "" | toString)) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- $problems | toYaml -}}
 {{- end -}}
 

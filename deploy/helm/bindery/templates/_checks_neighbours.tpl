@@ -1,21 +1,6 @@
-{{/* What of each node another installation has taken: two engines in one folder, or two registries at one port, would
-     not work. */}}
+{{/* What of its node another installation has taken: two registries at one port would not work. */}}
 {{- define "bindery.checks.cluster.nodes" -}}
 {{- $problems := list -}}
-{{- if eq .Values.engine.kind "dind" -}}
-{{- $folders := list .Values.engine.dind.socketFolder .Values.engine.dind.dataFolder -}}
-{{- range (lookup "apps/v1" "DaemonSet" "" "").items -}}
-{{- if include "bindery.isAnothers" (dict "root" $ "object" . "part" "engine") -}}
-{{- $engine := .metadata -}}
-{{- range .spec.template.spec.volumes -}}
-{{- $folder := get (.hostPath | default dict) "path" -}}
-{{- if has $folder $folders -}}
-{{- $problems = append $problems (printf "the engines of another Bindery, %s in the namespace %s, have the folder %s of the nodes: set engine.dind.socketFolder and engine.dind.dataFolder to others" $engine.name $engine.namespace $folder) -}}
-{{- end -}}
-{{- end -}}
-{{- end -}}
-{{- end -}}
-{{- end -}}
 {{- if .Values.registry.bundled -}}
 {{- range (lookup "apps/v1" "StatefulSet" "" "").items -}}
 {{- if include "bindery.isAnothers" (dict "root" $ "object" . "part" "registry") -}}

@@ -23,6 +23,15 @@
 {{- if not (or .Values.redis.bundled .Values.redis.url) -}}
 {{- $problems = append $problems "redis.bundled is false: set redis.url to the address of your Redis" -}}
 {{- end -}}
+{{- if and .Values.redis.bundled .Values.redis.url -}}
+{{- $problems = append $problems "redis.url is set, but redis.bundled is true, too: set redis.bundled to false to use yours, or leave the address out" -}}
+{{- end -}}
+{{- if and .Values.hub.bundled .Values.hub.apiUrl -}}
+{{- $problems = append $problems "hub.apiUrl is set, but hub.bundled is true, too: set hub.bundled to false to use yours, or leave the address out" -}}
+{{- end -}}
+{{- if and .Values.registry.bundled .Values.registry.url -}}
+{{- $problems = append $problems "registry.url is set, but registry.bundled is true, too: set registry.bundled to false to use yours, or leave the address out" -}}
+{{- end -}}
 {{- if not .Values.hub.bundled -}}
 {{- if not .Values.hub.apiUrl -}}
 {{- $problems = append $problems "hub.bundled is false: set hub.apiUrl to the API of your hub" -}}

@@ -27,8 +27,10 @@
 {{/* Egress to name servers, in the cluster and in private networks. */}}
 {{- define "bindery.network.dns" -}}
 - ports:
-    - {protocol: UDP, port: 53}
-    - {protocol: TCP, port: 53}
+    {{- range .Values.networkPolicy.dnsPorts }}
+    - {protocol: UDP, port: {{ . }}}
+    - {protocol: TCP, port: {{ . }}}
+    {{- end }}
   to:
     - namespaceSelector: {}
     {{- range .Values.networkPolicy.privateNetworks }}
@@ -36,7 +38,7 @@
     {{- end }}
 {{- end -}}
 
-{{/* Egress to public addresses, and to private ones that the values allow. */}}
+{{/* Egress to public addresses. */}}
 {{- define "bindery.network.internet" -}}
 - to:
     {{- $private := concat .Values.networkPolicy.privateNetworks .Values.networkPolicy.alsoPrivate }}
@@ -49,8 +51,5 @@
           - {{ . }}
           {{- end }}
           {{- end }}
-    {{- end }}
-    {{- range .Values.allowedNetworks }}
-    - ipBlock: {cidr: {{ . }}}
     {{- end }}
 {{- end -}}

@@ -185,8 +185,10 @@ metadata:
   {{- end }}
 spec:
   type: {{ $service.type | default "ClusterIP" }}
-  {{- with $service.loadBalancerIP }}
-  loadBalancerIP: {{ . }}
+  {{- range $key := list "loadBalancerIP" "externalTrafficPolicy" "loadBalancerSourceRanges" }}
+  {{- with get $service $key }}
+  {{ $key }}: {{ toJson . }}
+  {{- end }}
   {{- end }}
   selector: {{- include "bindery.selector" . | nindent 4 }}
   ports:
@@ -235,9 +237,10 @@ spec:
   minReplicas: {{ .values.autoscaling.minReplicas }}
   maxReplicas: {{ .values.autoscaling.maxReplicas }}
   metrics:
-    - type: Resource
-      resource:
+    - type: ContainerResource  # others in the pod need not say what they request
+      containerResource:
         name: cpu
+        container: {{ .part }}
         target: {type: Utilization, averageUtilization: {{ .values.autoscaling.cpuPercent }}}
 {{- end -}}
 
