@@ -50,7 +50,7 @@ the Secret {{ .name }} in the namespace {{ $namespace }}, which {{ .value }} nam
 {{- $values := .root.Values -}}
 {{- if eq .name .root.Release.Namespace -}}
 {{- else if eq .name (include "bindery.builds.namespace" .root) -}}{{- if $values.builds.namespace.create -}}yes{{- end -}}
-{{- else if $values.servers.namespace.create -}}yes
+{{- else if and $values.hub.bundled $values.servers.namespace.create -}}yes
 {{- end -}}
 {{- end -}}
 

@@ -70,7 +70,7 @@
 {{- if not (or .Values.fullnameOverride (regexMatch "^[a-z][-a-z0-9]*$" (include "bindery.fullname" .))) -}}
 {{- $problems = append $problems (printf "the release's name, %s, begins the names of Services, which have lower-case letters, digits and dashes alone, and a letter first: choose another, or set fullnameOverride" .Release.Name) -}}
 {{- end -}}
-{{- range $of := list "builds" "servers" -}}
+{{- range $of := ternary (list "builds" "servers") (list "builds") .Values.hub.bundled -}}
 {{- $name := include (printf "bindery.%s.namespace" $of) $ -}}
 {{- if and (gt (len $name) 63) (not (index $.Values $of).namespace.name) -}}
 {{- $problems = append $problems (printf "%s has more than the 63 characters of a namespace's name: set %s.namespace.name" $name $of) -}}
