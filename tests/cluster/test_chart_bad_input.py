@@ -134,7 +134,11 @@ def test_storage_classes_that_are_missing_are_named_with_those_that_are_there(
     trial: ChartTrial, own_cluster: Cluster
 ) -> None:
     assert own_cluster.kubectl("get", "storageclass", "-o", "name") == "", "the cluster of the tests has none"
-    values = {"redis": {"bundled": True}, "registry": {"bundled": True}, "hub": {"bundled": True}}
+    values = {
+        "redis": {"bundled": True, "url": ""},
+        "registry": {"bundled": True},
+        "hub": {"bundled": True, "apiUrl": ""},
+    }
     named = {
         "redis": {"persistence": {"storageClass": "fast"}},
         "registry": {"persistence": {"storageClass": "-", "volumeName": "mine"}},
@@ -159,6 +163,7 @@ def test_namespaces_that_are_somebody_elses_missing_or_too_strict_are_named(
         existing: dict[str, Any] = {
             "builds": {"namespace": {"create": False}},
             "servers": {"namespace": {"create": False}},
+            "hub": {"bundled": True, "apiUrl": "", "persistence": {"storageClass": "-"}},
         }
         missing = f"there is no namespace {name}-servers for servers: make it, or set servers.namespace.create to true."
         refuses = (
@@ -191,12 +196,15 @@ def test_a_release_in_a_strict_namespace_is_refused_only_with_the_bundled_regist
 
 
 def test_what_another_installation_has_taken_is_named_with_who_has_it(trial: ChartTrial, tmp_path: Path) -> None:
-    """The other one, of which nothing runs, is what the chart renders: only its release has another name."""
+    """The other one, of which nothing runs, is what the chart renders: only its release has another name.
+
+    Its registry asks for a volume that is not there, so that it takes none of another test's.
+    """
     name = trial.namespace.name
     own: dict[str, Any] = {
         "fullnameOverride": "same",
         "engine": {"kind": "dind"},
-        "registry": {"bundled": True, "hostPort": 5999, "persistence": {"storageClass": "-"}},
+        "registry": {"bundled": True, "hostPort": 5999, "persistence": {"storageClass": "-", "volumeName": "nowhere"}},
     } | one_namespace(trial)
     nowhere = {"everyPart": {"nodeSelector": {"bindery/nowhere": "true"}}, "secrets": {"existing": "another"}}
     taken = {"DaemonSet", "StatefulSet", "PriorityClass", "ConfigMap"}
