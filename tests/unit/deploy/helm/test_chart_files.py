@@ -31,7 +31,7 @@ def test_redis_starts_with_the_users_that_our_command_writes(tmp_path: Path) -> 
         program.write_text('#!/bin/sh\necho "$@"\n')
         program.chmod(0o755)
     script = (CHART / "files" / "start-redis.sh").read_text()
-    script = script.replace("/etc/bindery", str(CHART / "files")).replace("/tmp/", f"{tmp_path}/")
+    script = script.replace("/tmp/", f"{tmp_path}/").replace("/etc/bindery", str(CHART / "files"))
     environ = {
         "PATH": f"{tmp_path}:/usr/bin:/bin",
         "INSTALLATION_ID": "0123456789ab",

@@ -40,10 +40,14 @@ def clock_ahead(monkeypatch: pytest.MonkeyPatch) -> ClockAhead:
     return ahead
 
 
+def watched_by(gateway: Gateway) -> dict[str, WatchedLaunch]:
+    """Return what a gateway watches for followers, by the launch's id."""
+    return {watched.conductor.launch.launch_id: watched for watched in gateway.launches.abandonment._watched}
+
+
 def is_abandoned(gateway: Gateway, launch: Launch) -> bool:
     """Return whether the last look has found that nobody follows a launch; its own task hears of it a moment later."""
-    watched = {watched.conductor.launch.launch_id: watched for watched in gateway.launches.abandonment._watched}
-    return watched[launch.launch_id].is_abandoned.is_set()
+    return watched_by(gateway)[launch.launch_id].is_abandoned.is_set()
 
 
 @pytest.mark.parametrize("detached", [False, True])
@@ -135,7 +139,7 @@ async def test_the_time_without_followers_goes_on_when_a_launch_is_taken_over(
 
     clock_ahead.seconds += 1000.0
     async with open_gateway(valkey, abandoned_seconds=1200.0) as successor:
-        await successor.until(lambda: successor.launches.member.owns(topic), "the launch is taken over")
+        await successor.until(lambda: launch.launch_id in watched_by(successor), "the launch is taken over")
         clock_ahead.seconds += 500.0  # its followers have 600 to come back
         await successor.launches.abandonment._look()
         assert not is_abandoned(successor, launch)
@@ -158,7 +162,7 @@ async def test_a_launch_that_was_followed_shortly_before_it_is_taken_over_has_th
             await gateway.launches._mark_followed()
 
     async with open_gateway(valkey, abandoned_seconds=1200.0) as successor:
-        await successor.until(lambda: successor.launches.member.owns(topic), "the launch is taken over")
+        await successor.until(lambda: launch.launch_id in watched_by(successor), "the launch is taken over")
         clock_ahead.seconds += 1000.0
         await successor.launches.abandonment._look()
         assert not is_abandoned(successor, launch)
