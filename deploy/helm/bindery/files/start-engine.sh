@@ -42,6 +42,16 @@ if [ "$MTU" = 0 ]; then
 fi
 [ "$MTU" = 0 ] || set -- "$@" "--mtu=$MTU"
 
-# A build that starts now must wait for the new socket, and not find that of an engine that is gone.
-rm -f "${DOCKER_HOST#unix://}"
-exec dockerd-entrypoint.sh "$@"
+# While there is no engine there is no socket either: builds that start then wait for the next one. Those that found the
+# socket of an engine that is gone would fail at once.
+socket=${DOCKER_HOST#unix://}
+rm -f "$socket"
+dockerd-entrypoint.sh "$@" &
+engine=$!
+trap 'kill -TERM "$engine"' TERM INT
+while kill -0 "$engine" 2>/dev/null; do
+    status=0
+    wait "$engine" || status=$? # of the engine, or of the signal that was passed on
+done
+rm -f "$socket"
+exit "$status"

@@ -50,7 +50,7 @@ class Node:
 @pytest.fixture
 def node(tmp_path: Path) -> Node:
     node = Node(tmp_path)
-    node.program("dockerd-entrypoint.sh", f'test ! -e "{tmp_path}/run/docker.sock"')
+    node.program("dockerd-entrypoint.sh")
     node.program("mount")
     node.write("proc/net/route", "Iface\tDestination\tGateway\neth0\t0000F40A\t00000000\neth1\t00000000\t0100F40A\n")
     node.write("sys/class/net/eth1/mtu", "1450\n")
@@ -107,6 +107,21 @@ def test_the_largest_packet_may_be_given_and_is_unknown_without_a_route(node: No
     node.write("proc/net/route", "Iface\tDestination\tGateway\n")
     assert node.run("start-engine.sh", "dockerd").returncode == 0
     assert node.calls == ["dockerd-entrypoint.sh dockerd --mtu=1400", "dockerd-entrypoint.sh dockerd"]
+
+
+def test_while_there_is_no_engine_there_is_no_socket(node: Node) -> None:
+    socket = node.root / "run" / "docker.sock"
+    node.program("dockerd-entrypoint.sh", f'ls "{socket}" >>"{node.root}/calls"; touch "{socket}"; exit 7')
+    assert node.run("start-engine.sh", "dockerd").returncode == 7
+    assert node.calls == ["dockerd-entrypoint.sh dockerd --mtu=1450"]
+    assert not socket.exists()
+
+
+def test_an_engine_is_told_to_end_and_has_its_time(node: Node) -> None:
+    ending = 'trap "echo ending >>calls; exit 0" TERM; kill -TERM $PPID; while :; do sleep 0.1; done'
+    node.program("dockerd-entrypoint.sh", f'cd "{node.root}"; {ending}')
+    assert node.run("start-engine.sh", "dockerd").returncode == 0
+    assert node.calls[-1] == "ending"
 
 
 HOUR = "docker image prune --all --force --filter until=1h"
