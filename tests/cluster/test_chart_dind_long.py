@@ -3,13 +3,16 @@
 No pod of this cluster has a way out, so no step of these builds fetches anything.
 """
 
+import errno
 import json
 import os
 import shutil
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -20,7 +23,7 @@ from tests.support.cluster import Cluster
 from tests.support.engine import Engine
 from tests.support.forge import Forge
 from tests.support.full_chain import run_notebook, with_notebook
-from tests.support.helm_release import EXAMPLES, HelmRelease, is_ready
+from tests.support.helm_release import CHART, EXAMPLES, HelmRelease, is_ready
 from tests.support.polling import eventually
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
@@ -34,6 +37,10 @@ printf '%s' '{"architecture":"amd64","os":"linux","created":"2020-01-01T00:00:00
 printf '%s' '[{"Config":"config","RepoTags":["old:1"],"Layers":[]}]' >manifest.json
 tar c config manifest.json | docker load
 """
+REACH = (
+    "import socket; reach = lambda *to: (lambda near: (near.settimeout(5), near.connect_ex(to))[1])(socket.socket());"
+    ' print("the forge:", reach("{forge}", {port}), "the registry:", reach("{registry}", 5000))'
+)
 
 
 @pytest.fixture(scope="module")
@@ -79,10 +86,13 @@ def test_an_engine_builds_on_an_image_of_the_bundled_registry_and_removes_old_on
     release: HelmRelease, forge: Forge, base: str
 ) -> None:
     release.kubectl("exec", engine_pod(release), "-c", "dockerd", "--", "sh", "-c", OLD_IMAGE, namespace=release.builds)
-    repository = with_notebook(forge, "first", base, "RUN echo a step of the engine")
+    forge_address = urlsplit(forge.url)
+    registry = f"{release.name}-registry.{release.namespace}.svc"
+    program = REACH.format(forge=forge_address.hostname, port=forge_address.port, registry=registry)
+    repository = with_notebook(forge, "first", base, f"RUN python3 -c '{program}'")
     launch = repository.launch(release)
     run_notebook(launch, repository)
-    assert "a step of the engine" in launch.stream.text
+    assert f"the forge: 0 the registry: {errno.EAGAIN}" in launch.stream.text, "a step does not reach the registry"
     eventually(lambda: "old" not in images_of(release), "the image of years ago is removed")
     assert [name for name in images_of(release) if "first" in name], images_of(release)
 
@@ -116,6 +126,8 @@ def test_a_build_waits_for_an_engine_that_was_taken_away_and_is_run_again(
     repository = with_notebook(forge, "away", base, "RUN echo it has begun && sleep 10")
     launch = repository.launch(release)
     until_step(launch)
+    [build] = release.objects("pods", namespace=release.builds, selector="bindery/build-id")
+    assert "nodeAffinity" in build["spec"]["affinity"], "it prefers a node with an engine"
     daemons = f"daemonset/{release.name}-engine"
     release.kubectl("patch", daemons, "--patch", json.dumps(ELSEWHERE), namespace=release.builds)
     launch.stream.until_message("docker.sock is not a socket file. Waiting ...", 120)
@@ -174,3 +186,21 @@ def test_a_removal_amid_a_build_leaves_nothing_but_layers(release: HelmRelease, 
     assert [line for line in mounts if str(release.folder / "layers") in line] == []
     assert [path.name for path in (release.folder / "sockets").rglob("*") if not path.is_dir()] == []
     assert [path for path in Path("/proc").glob("[0-9]*/cmdline") if str(release.folder) in read(path)] == []
+
+
+def test_with_version_2_of_cgroups_an_engine_sees_its_pods_as_all_that_there_are(tmp_path: Path) -> None:
+    entrypoint = tmp_path / "dockerd-entrypoint.sh"
+    entrypoint.write_text("#!/bin/sh\ngrep ^0:: /proc/self/cgroup; grep -c . /sys/fs/cgroup/init/cgroup.procs\n")
+    entrypoint.chmod(0o755)
+    pod = f"/sys/fs/cgroup/bindery-test-{os.getpid()}"
+    start = f"echo $$ >{pod}/cgroup.procs; exec sh {CHART}/files/start-engine.sh dockerd"
+    script = f"""
+        mount -t cgroup2 none /sys/fs/cgroup; mkdir {pod}
+        sh -c '{start}' || echo failed
+        umount /sys/fs/cgroup; rmdir {pod}/init {pod}
+    """
+    environ = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "DOCKER_HOST": f"unix://{tmp_path}/docker.sock", "MTU": "0"}
+    output = subprocess.run(
+        ["unshare", "--mount", "sh", "-ec", script], env=environ, capture_output=True, text=True, check=True
+    )
+    assert output.stdout.split() == [f"0::/{Path(pod).name}/init", "3"], output.stderr

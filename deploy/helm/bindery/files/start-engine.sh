@@ -1,8 +1,9 @@
 #!/bin/sh
-# Start the engine of this node. It first sees to what the pod's memory limit and its network mean for steps of builds.
+# Start the engine of this node. It first sees to what steps of builds may use of the pod's memory and its network.
 #
-# OWN_MEMORY_MIB is what the engine itself needs of that limit, MTU the largest packet of steps (0: that of the pod's own
-# network). ROOT is the root of all files below, for tests.
+# OWN_MEMORY_MIB is what the engine itself needs of the pod's memory limit, MTU the largest packet of steps (0: that of
+# the pod's own network), REGISTRY_PORT the bundled registry's port, if there is one, and ROOT the root of all files below,
+# for tests.
 set -eu
 
 cgroups=${ROOT:-}/sys/fs/cgroup
@@ -41,6 +42,13 @@ if [ "$MTU" = 0 ]; then
     MTU=$(cat "${ROOT:-}/sys/class/net/$device/mtu" 2>/dev/null || echo 0)
 fi
 [ "$MTU" = 0 ] || set -- "$@" "--mtu=$MTU"
+
+# The bundled registry has no login, so no step, which is code of strangers, may write to it: their packets to its port go
+# no further. The engine itself goes another way, from its own network.
+if [ -n "${REGISTRY_PORT:-}" ]; then
+    closed="! -i lo -p tcp --dport $REGISTRY_PORT -j DROP"
+    iptables -t mangle -A PREROUTING $closed || iptables-legacy -t mangle -A PREROUTING $closed
+fi
 
 # While there is no engine there is no socket either: builds that start then wait for the next one. Those that found the
 # socket of an engine that is gone would fail at once.

@@ -109,6 +109,24 @@ def test_the_largest_packet_may_be_given_and_is_unknown_without_a_route(node: No
     assert node.calls == ["dockerd-entrypoint.sh dockerd --mtu=1400", "dockerd-entrypoint.sh dockerd"]
 
 
+CLOSED = "-t mangle -A PREROUTING ! -i lo -p tcp --dport 5000 -j DROP"
+
+
+@pytest.mark.parametrize(("status", "calls"), [(0, [f"iptables {CLOSED}"]), (3, [f"iptables {CLOSED}"] * 2)])
+def test_no_step_reaches_a_registry_without_login(node: Node, status: int, calls: list[str]) -> None:
+    node.program("iptables", f"exit {status}")
+    node.program("iptables-legacy")
+    assert node.run("start-engine.sh", "dockerd", REGISTRY_PORT="5000").returncode == 0
+    assert [call.replace("-legacy", "") for call in node.calls[:-1]] == calls
+
+
+def test_an_engine_whose_steps_would_reach_that_registry_does_not_start(node: Node) -> None:
+    node.program("iptables", "exit 3")
+    node.program("iptables-legacy", "exit 3")
+    assert node.run("start-engine.sh", "dockerd", REGISTRY_PORT="5000").returncode == 3
+    assert [call for call in node.calls if "dockerd" in call] == []
+
+
 def test_while_there_is_no_engine_there_is_no_socket(node: Node) -> None:
     socket = node.root / "run" / "docker.sock"
     node.program("dockerd-entrypoint.sh", f'ls "{socket}" >>"{node.root}/calls"; touch "{socket}"; exit 7')
