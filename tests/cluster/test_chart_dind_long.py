@@ -117,13 +117,13 @@ def images_of(release: HelmRelease) -> set[str]:
 
 def until_step(launch: ApiLaunch) -> None:
     """Wait until a step of the build runs."""
-    launch.stream.until_message("it has begun\n", 120)
+    launch.stream.until_message(" has begun\n", 120)
 
 
 def test_a_build_waits_for_an_engine_that_was_taken_away_and_is_run_again(
     release: HelmRelease, forge: Forge, base: str
 ) -> None:
-    repository = with_notebook(forge, "away", base, "RUN echo it has begun && sleep 10")
+    repository = with_notebook(forge, "away", base, "RUN echo away has begun && sleep 10")
     launch = repository.launch(release)
     until_step(launch)
     [build] = release.objects("pods", namespace=release.builds, selector="bindery/build-id")
@@ -137,7 +137,7 @@ def test_a_build_waits_for_an_engine_that_was_taken_away_and_is_run_again(
 
 
 def test_a_build_whose_engine_is_killed_is_run_again(release: HelmRelease, forge: Forge, base: str) -> None:
-    repository = with_notebook(forge, "killed", base, "RUN echo it has begun && sleep 10")
+    repository = with_notebook(forge, "killed", base, "RUN echo killed has begun && sleep 10")
     launch = repository.launch(release)
     until_step(launch)
     os.kill(process_of(release, "dockerd"), signal.SIGKILL)
@@ -161,7 +161,7 @@ def read(path: Path) -> str:
 def test_a_step_beyond_the_engines_limit_ends_alone(release: HelmRelease, forge: Forge, base: str) -> None:
     pod = engine_pod(release)
     before = restarts(release)
-    slow = with_notebook(forge, "beside", base, "RUN echo it has begun && sleep 10")
+    slow = with_notebook(forge, "beside", base, "RUN echo beside has begun && sleep 10")
     beside = slow.launch(release)
     until_step(beside)
     greedy = with_notebook(forge, "greedy", base, f"RUN python3 -c 'len(b\"x\" * ({STEPS_MIB} << 20))'")
@@ -179,7 +179,7 @@ def restarts(release: HelmRelease) -> int:
 
 
 def test_a_removal_amid_a_build_leaves_nothing_but_layers(release: HelmRelease, forge: Forge, base: str) -> None:
-    until_step(with_notebook(forge, "removed", base, "RUN echo it has begun && sleep 300").launch(release))
+    until_step(with_notebook(forge, "removed", base, "RUN echo removed has begun && sleep 300").launch(release))
     release.uninstall()
     eventually(lambda: not release.cluster.has("namespace", release.builds), "the builds' namespace is gone", 120)
     mounts = Path("/proc/mounts").read_text().splitlines()
