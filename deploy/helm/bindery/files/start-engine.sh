@@ -57,9 +57,11 @@ rm -f "$socket"
 dockerd-entrypoint.sh "$@" &
 engine=$!
 trap 'kill -TERM "$engine"' TERM INT
-while kill -0 "$engine" 2>/dev/null; do
+status=0
+wait "$engine" || status=$?
+while kill -0 "$engine" 2>/dev/null; do # the signal was passed on: the engine has its time
     status=0
-    wait "$engine" || status=$? # of the engine, or of the signal that was passed on
+    wait "$engine" || status=$?
 done
 rm -f "$socket"
 exit "$status"
