@@ -2,14 +2,16 @@
 
 import re
 from ipaddress import ip_network
+from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.chart.cases import CHART
 from tests.chart.conftest import FilesOf
 from tests.support.helm import Helm
 from tests.support.network_policies import Endpoint, Network, Outside, Pod, Port, endpoints_of
-from tests.support.page_commands import section
+from tests.support.page_commands import section, values_shown
 
 PODS = (ip_network("10.244.0.0/16"),)
 """The cluster's network for pods, which an `ipBlock` may match."""
@@ -107,3 +109,26 @@ def test_redis_is_for_the_services_alone(network: Network) -> None:
     redis = by_name["bindery-redis"]
     users = {each.name for each in network.endpoints if each != redis and network.allows(each, redis, Port(6379))}
     assert users == {f"bindery-{part}" for part in ("gateway", "resolver", "builder", "worker", "launcher")}
+
+
+def test_the_hub_is_reached_by_whom_the_values_name_besides_ours(helm: Helm, files_of: FilesOf, tmp_path: Path) -> None:
+    """By the launcher of a second installation, with the values that docs/helm.md shows for it."""
+    files = [*files_of("defaults"), *files_of("kind")]
+    shown = tmp_path / "shown.yaml"
+    shown.write_text(yaml.safe_dump(values_shown("helm.md", "hubFrom")))
+    labels = {"app.kubernetes.io/component": "launcher"}
+    strangers = [
+        Pod(name="the second's launcher", namespace="second", labels=labels),
+        Pod(name="the second's gateway", namespace="second", labels={"app.kubernetes.io/component": "gateway"}),
+        Pod(name="a third one's launcher", namespace="third", labels=labels),
+    ]
+
+    def who_reaches_the_hub(*more: Path) -> set[str]:
+        manifests = helm.template(CHART, values_files=[*files, *more])
+        network = Network(manifests, [*endpoints_of(manifests, namespace="bindery"), *strangers], namespace="bindery")
+        [hub] = [each for each in network.endpoints if each.name == "bindery-hub"]
+        return {each.name for each in network.endpoints if each != hub and network.allows(each, hub, Port(8081))}
+
+    ours = {"bindery-launcher", "bindery-proxy"}
+    assert who_reaches_the_hub() == ours
+    assert who_reaches_the_hub(shown) == ours | {"the second's launcher"}

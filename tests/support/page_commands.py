@@ -8,7 +8,9 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
+
+import yaml
 
 from tests.support.bare_repos import git_environment
 from tests.support.paths import CHECKOUT
@@ -33,6 +35,14 @@ def commands(text: str) -> list[str]:
     blocks = [block for language, block in _FENCE.findall(text) if language == "sh"]
     lines = "".join(blocks).replace("\\\n", "").splitlines()
     return [line for line in lines if line.strip()]
+
+
+def values_shown(page: str, key: str) -> dict[str, Any]:
+    """Return the one block `yaml` of a page of docs/ that has a key, at the top or below."""
+    text = (CHECKOUT / "docs" / page).read_text(encoding="utf-8")
+    [found] = [block for language, block in _FENCE.findall(text) if language == "yaml" and f"{key}:" in block]
+    values: dict[str, Any] = yaml.safe_load(found)
+    return values
 
 
 def readers_environment() -> dict[str, str]:
