@@ -4,6 +4,7 @@ import base64
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -116,6 +117,20 @@ class Cluster:
                 )
             (PIDS / name).write_text(str(process.pid))
             eventually(self.is_ready, f"{name} is back", 60)
+
+    @contextlib.contextmanager
+    def pulls_from(self, registry: str, address: str) -> Iterator[None]:
+        """Let the node pull images of a registry from an address (http) for the length of the block."""
+        assert self.is_own, "only nodes of our own cluster may be told where registries are"
+        folder = RUN / "certs.d" / registry
+        folder.mkdir()
+        (folder / "hosts.toml").write_text(
+            f'server = "{address}"\n[host."{address}"]\ncapabilities = ["pull", "resolve"]\n'
+        )
+        try:
+            yield
+        finally:
+            shutil.rmtree(folder)
 
     def is_ready(self) -> bool:
         """Return whether the API server answers."""

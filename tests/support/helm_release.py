@@ -111,6 +111,11 @@ class HelmRelease(Installed):
         except HelmError as error:
             raise AssertionError(f"helm {' '.join(arguments)}: {error}\n{self.state()}") from error
 
+    def change(self, *values: Mapping[str, Any]) -> None:
+        """Merge more values over its own, for the next installation or upgrade."""
+        for more in values:
+            self.values = merged(self.values, more)
+
     def values_file(self, **values: Any) -> Path:
         """Write the values, with some changed."""
         path = self.folder / "values.yaml"
@@ -118,9 +123,13 @@ class HelmRelease(Installed):
         return path
 
     def install(self, *arguments: str) -> Self:
-        """Make namespace and volumes, install, and wait until all is ready; arguments come before the values."""
+        """Make namespace, unless it is there, and volumes, install, and wait until all is ready.
+
+        Arguments come before the values.
+        """
         self._arguments = arguments
-        self.cluster.kubectl("create", "namespace", self.namespace)
+        if not self.cluster.has("namespace", self.namespace):
+            self.cluster.kubectl("create", "namespace", self.namespace)
         self.make_volumes()
         self.helm(
             "install", self.name, str(CHART), *arguments, "--values", str(self.values_file()), "--wait",
@@ -143,7 +152,7 @@ class HelmRelease(Installed):
 
     def make_volumes(self) -> None:
         """Make a volume for each claim, a folder of the node: the cluster has no storage class."""
-        for part in CLAIMS:
+        for part in filter(self.has, CLAIMS):
             folder = self.folder / "volumes" / part
             folder.mkdir(parents=True)
             folder.chmod(0o777)  # of hostPath no group is changed
@@ -166,8 +175,11 @@ class HelmRelease(Installed):
 
     def open_relays(self) -> None:
         """Let this machine reach the proxy, and its engine the registry, as a node's own loopback would."""
-        self._relays.enter_context(relay((self.address("proxy"), 80), listen=("127.0.0.1", self.port)))
-        self._relays.enter_context(relay((self.address("registry"), 5000), listen=("127.0.0.1", self.registry_port)))
+        ways = {self.port: (self.address("proxy" if self.has("hub") else "gateway"), 80)}
+        if self.has("registry"):
+            ways[self.registry_port] = (self.address("registry"), 5000)
+        for port, way in ways.items():
+            self._relays.enter_context(relay(way, listen=("127.0.0.1", port)))
 
     def remove(self) -> None:
         """Uninstall, and remove the namespaces and the volumes."""
@@ -185,6 +197,10 @@ class HelmRelease(Installed):
         shutil.rmtree(self.folder / "volumes", ignore_errors=True)
 
     # What there is
+
+    def has(self, part: str) -> bool:
+        """Return whether it has a hub, a Redis or a registry of its own."""
+        return bool(self.values[part].get("bundled", True))
 
     @property
     def builds(self) -> str:
@@ -219,12 +235,13 @@ class HelmRelease(Installed):
 
     @cached_property
     def secret(self) -> dict[str, str]:
-        """What the chart has generated at the installation."""
+        """What the services have of the Secret."""
         return self.read_secret()
 
     def read_secret(self) -> dict[str, str]:
-        """Return what the chart's Secret has now."""
-        data = json.loads(self.kubectl("get", "secret", self.name, "-o", "jsonpath={.data}"))
+        """Return what the Secret has now, the chart's or one of the tests' own."""
+        name = self.values.get("secrets", {}).get("existing") or self.name
+        data = json.loads(self.kubectl("get", "secret", name, "-o", "jsonpath={.data}"))
         return {key: base64.b64decode(value).decode() for key, value in data.items()}
 
     def secret_of(self, name: str) -> str:

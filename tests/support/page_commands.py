@@ -37,6 +37,11 @@ def commands(text: str) -> list[str]:
     return [line for line in lines if line.strip()]
 
 
+def commands_block(page: str, heading: str) -> str:
+    """Return all commands of a page of docs/ below a heading, as one script."""
+    return "".join(block for language, block in _FENCE.findall(section(page, heading)) if language == "sh")
+
+
 def values_shown(page: str, key: str) -> dict[str, Any]:
     """Return the one block `yaml` of a page of docs/ that has a key, at the top or below."""
     text = (CHECKOUT / "docs" / page).read_text(encoding="utf-8")

@@ -40,9 +40,13 @@ class Postgres:
         initdb += ["--no-sync", "--no-instructions", "--encoding=UTF8", "--locale=C", str(folder / "data")]
         subprocess.run(initdb, user=self._owner, cwd=folder, check=True, stdout=subprocess.DEVNULL)
 
-    def url(self, user: str, *, password: str | None = None, database: str = "hub") -> str:
-        """Return the URL of a database, as SQLAlchemy and psycopg know it. All users have the same password."""
-        return f"postgresql://{user}:{password or self.password}@127.0.0.1:{self.port}/{database}"
+    def url(self, user: str, *, password: str | None = None, database: str = "hub", place: str = "") -> str:
+        """Return the URL of a database, as SQLAlchemy and psycopg know it. All users have the same password.
+
+        `place` is host and port of a relay to it.
+        """
+        place = place or f"127.0.0.1:{self.port}"
+        return f"postgresql://{user}:{password or self.password}@{place}/{database}"
 
     def start(self) -> None:
         command = [_program("postgres"), "-D", str(self.folder / "data"), "-k", str(self.folder), "-p", str(self.port)]

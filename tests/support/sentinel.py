@@ -77,8 +77,8 @@ class Server:
 class SentinelCluster:
     """Three servers, of which one is the master, and three Sentinels.
 
-    `public_ports` are where clients, and the servers among themselves, reach the servers (a relay, perhaps), and
-    `settings` have other values for directives of each server. `users` is the content of the file of Redis' users.
+    `host` and `public_ports` are where clients, and the servers among themselves, reach the servers (a relay, perhaps),
+    and `settings` have other values for directives of each server. `users` is the content of the file of Redis' users.
     """
 
     def __init__(
@@ -91,8 +91,10 @@ class SentinelCluster:
         sentinel_settings: Mapping[str, str] | None = None,
         public_ports: Mapping[int, int] | None = None,
         ports: tuple[int, ...] = (),
+        host: str = "127.0.0.1",
     ) -> None:
         self.folder = folder
+        self._host = host
         self._users = users or users_file("bindery:default", dict.fromkeys(USERS, PASSWORD))
         self._admin_password = admin_password
         self._settings = dict(settings or {})
@@ -133,10 +135,10 @@ class SentinelCluster:
             "masterauth": "password-of-replicas",
         }
         lines = with_values(documented("valkey.conf"), values | self._settings)
-        lines += ["bind 127.0.0.1", "loglevel notice", f"replica-announce-port {server.public_port}"]
-        lines += ["replica-announce-ip 127.0.0.1"]
+        lines += [self._bind, "loglevel notice", f"replica-announce-port {server.public_port}"]
+        lines += [f"replica-announce-ip {self._host}"]
         if server is not self.servers[0]:
-            lines.append(f"replicaof 127.0.0.1 {self.servers[0].public_port}")
+            lines.append(f"replicaof {self._host} {self.servers[0].public_port}")
         (server.folder / "valkey.conf").write_text("".join(f"{line}\n" for line in lines))
 
     def _configure_sentinel(self, sentinel: Server) -> None:
@@ -145,13 +147,20 @@ class SentinelCluster:
             "port": str(sentinel.port),
             "requirepass": quoted,
             "sentinel sentinel-pass": quoted,
-            f"sentinel monitor {MASTER}": f"127.0.0.1 {self.servers[0].public_port} 2",
+            f"sentinel monitor {MASTER}": f"{self._host} {self.servers[0].public_port} 2",
             f"sentinel auth-pass {MASTER}": "password-of-sentinels",
         }
         lines = with_values(documented("sentinel.conf"), values | self._sentinel_settings)
-        lines += ["bind 127.0.0.1", f'dir "{sentinel.folder}"', f"sentinel announce-port {sentinel.public_port}"]
-        lines += ["sentinel announce-ip 127.0.0.1", f"user {SENTINEL_USER} on >asks-password -@all +sentinel|master"]
+        lines += [self._bind, f'dir "{sentinel.folder}"', f"sentinel announce-port {sentinel.public_port}"]
+        lines += [
+            f"sentinel announce-ip {self._host}",
+            f"user {SENTINEL_USER} on >asks-password -@all +sentinel|master",
+        ]
         (sentinel.folder / "sentinel.conf").write_text("".join(f"{line}\n" for line in lines))
+
+    @property
+    def _bind(self) -> str:
+        return " ".join(["bind", *dict.fromkeys(["127.0.0.1", self._host])])
 
     def is_complete(self) -> bool:
         """Return whether the Sentinels know each other and two replicas, and the master takes writes."""
@@ -218,8 +227,13 @@ class SentinelCluster:
 
     def url_of(self, user: str, *, scheme: str = "redis+sentinel", query: str = "") -> str:
         """Return BINDERY_REDIS_URL for a service's user."""
-        sentinels = ",".join(f"127.0.0.1:{sentinel.public_port}" for sentinel in self.sentinels)
-        return f"{scheme}://{redis_user_name(user)}:{quote(PASSWORD)}@{sentinels}/{MASTER}/0{query}"
+        return f"{scheme}://{redis_user_name(user)}:{quote(PASSWORD)}@{self.place}{query}"
+
+    @property
+    def place(self) -> str:
+        """What comes after the @ of a URL: the Sentinels, the master's name and the database."""
+        sentinels = ",".join(f"{self._host}:{sentinel.public_port}" for sentinel in self.sentinels)
+        return f"{sentinels}/{MASTER}/0"
 
 
 @contextlib.contextmanager

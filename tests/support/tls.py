@@ -1,7 +1,9 @@
-"""Certificates for one test: files for clients to trust, and server contexts for one name."""
+"""Certificates for one test: files for clients to trust, and server contexts for one name or IPv4 address."""
 
+import contextlib
 import datetime
 import ssl
+from ipaddress import AddressValueError, IPv4Address
 from pathlib import Path
 
 from cryptography import x509
@@ -46,10 +48,27 @@ def _certify(
         .serial_number(1)
         .not_valid_before(now - datetime.timedelta(hours=1))
         .not_valid_after(now + datetime.timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host)]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([_named(host)]), critical=False)
         .add_extension(x509.BasicConstraints(ca=is_authority, path_length=0 if is_authority else None), critical=True)
+        .add_extension(_usage(is_authority), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signed_by.public_key()), critical=False)
         .sign(signed_by, hashes.SHA256())
     )
+
+
+def _usage(is_authority: bool) -> x509.KeyUsage:
+    """Return what RFC 5280 wants to be said; Python from 3.13 on takes no authority's certificate without it."""
+    return x509.KeyUsage(
+        digital_signature=True, key_cert_sign=is_authority, crl_sign=is_authority, content_commitment=False,
+        key_encipherment=False, data_encipherment=False, key_agreement=False, encipher_only=False, decipher_only=False,
+    )  # fmt: skip
+
+
+def _named(host: str) -> x509.GeneralName:
+    with contextlib.suppress(AddressValueError):
+        return x509.IPAddress(IPv4Address(host))
+    return x509.DNSName(host)
 
 
 def _write(path: Path, certificate: x509.Certificate) -> Path:

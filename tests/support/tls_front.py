@@ -15,12 +15,10 @@ _TLS_HANDSHAKE = b"\x16"
 class _Fronts:
     """Relays from public ports to others, in an event loop of their own thread."""
 
-    def __init__(self, ports: Mapping[int, int], context: ssl.SSLContext) -> None:
+    def __init__(self, ports: Mapping[int, int], context: ssl.SSLContext, host: str) -> None:
         self._context = context
         self._peeks = ThreadPoolExecutor(64)
-        self._listeners = {
-            socket.create_server(("127.0.0.1", public), backlog=256): port for port, public in ports.items()
-        }
+        self._listeners = {socket.create_server((host, public), backlog=256): port for port, public in ports.items()}
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self, ended: asyncio.Event) -> None:
@@ -75,9 +73,9 @@ async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
 
 
 @contextlib.contextmanager
-def tls_fronts(ports: Mapping[int, int], context: ssl.SSLContext) -> Iterator[None]:
-    """Relay to each port from the public port beside it, with TLS for clients that begin a handshake."""
-    fronts = _Fronts(ports, context)
+def tls_fronts(ports: Mapping[int, int], context: ssl.SSLContext, *, host: str = "127.0.0.1") -> Iterator[None]:
+    """Relay to each port from the public port of `host` beside it, with TLS for clients that begin a handshake."""
+    fronts = _Fronts(ports, context, host)
     loop = asyncio.new_event_loop()
     ended = asyncio.Event()
     thread = threading.Thread(target=loop.run_until_complete, args=(fronts.run(ended),), daemon=True)

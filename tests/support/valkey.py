@@ -92,10 +92,14 @@ class Valkey:
 
 
 @contextlib.contextmanager
-def running_valkey(data_dir: Path) -> Iterator[Valkey]:
+def running_valkey(data_dir: Path, users: str = "") -> Iterator[Valkey]:
+    """Keep a server there for the length of the block. `users` is the file of its users, whose password is `PASSWORD`.
+
+    Only `health` needs that one.
+    """
     folder = socket_folder(data_dir, {})
     open_socket_folder(folder)
-    valkey = Valkey(data_dir, folder / "redis.sock")
+    valkey = Valkey(data_dir, folder / "redis.sock", *([users] if users else []))
     valkey.start()
     try:
         yield valkey
