@@ -24,8 +24,11 @@ from tests.support.service_images import build_environment
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
 NAMESPACES = ("bindery", "bindery-builds", "bindery-servers")
 INSTALL = section("install.md", "## On a cluster")
-BLOCKS = {"## Installing": 2, "## Secrets": 1, "## Upgrading": 1, "## Removing": 2}
-"""Blocks of commands in docs/helm.md."""
+BLOCKS = {
+    "## Installing": 2, "## Secrets": 1, "## Redis": 1, "## The engine of builds": 1, "## Upgrading": 1,
+    "## Removing": 2,
+}  # fmt: skip
+"""Blocks of commands in docs/helm.md; those about Redis are typed in test_chart_neighbours_long.py."""
 
 
 class Forwarded(Launching):
