@@ -24,6 +24,7 @@ from tests.support.engine import Engine
 from tests.support.forge import Forge
 from tests.support.full_chain import run_notebook, with_notebook
 from tests.support.helm_release import CHART, EXAMPLES, HelmRelease, is_ready
+from tests.support.page_commands import commands, section
 from tests.support.polling import eventually
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
@@ -95,6 +96,16 @@ def test_an_engine_builds_on_an_image_of_the_bundled_registry_and_removes_old_on
     assert f"the forge: 0 the registry: {errno.EAGAIN}" in launch.stream.text, "a step does not reach the registry"
     eventually(lambda: "old" not in images_of(release), "the image of years ago is removed")
     assert [name for name in images_of(release) if "first" in name], images_of(release)
+
+
+def test_the_pages_commands_show_what_an_engine_has(release: HelmRelease) -> None:
+    engine_pod(release)
+    outputs = [
+        release.kubectl(*command.removeprefix("kubectl --namespace bindery-builds ").split(), namespace=release.builds)
+        for command in commands(section("helm.md", "## The engine of builds"))
+    ]
+    assert "Build Cache" in outputs[0]
+    assert len(outputs) == 2
 
 
 def engine_pod(release: HelmRelease) -> str:
