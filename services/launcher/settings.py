@@ -2,7 +2,7 @@
 
 from typing import Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from services.common.service.settings import ServiceSettings
 from services.launcher.resources import ResourceClass, ResourceClasses
@@ -141,6 +141,13 @@ class LauncherSettings(ServiceSettings):
         description="How long nothing is deleted after Redis was found empty: at least as long as a launch may wait "
         "for its seat and start.",
     )
+
+    @field_validator("hub_api_token")
+    @classmethod
+    def _check_hub_api_token(cls, value: SecretStr) -> SecretStr:
+        if value.get_secret_value().split() not in ([], [value.get_secret_value()]):
+            raise ValueError("it has spaces or line breaks, which no token of a hub has")
+        return value
 
     @model_validator(mode="after")
     def _has_default_class(self) -> Self:

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
 
 from services.common.service.setting_names import SettingsFileError, refuse_unknown_names
@@ -235,6 +235,13 @@ class ServiceSettings(BaseSettings):
     @classmethod
     def _none_if_empty(cls, value: object) -> object:
         return value or None
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _strip_secret(cls, value: object, info: ValidationInfo) -> object:
+        """Take the end of the line from a secret: files and `kubectl create secret --from-file` leave it there."""
+        is_secret = cls.model_fields[str(info.field_name)].annotation is SecretStr
+        return value.strip() if is_secret and isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _check_lease(self) -> Self:

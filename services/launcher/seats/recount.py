@@ -70,10 +70,14 @@ class Recount:
         try:
             with attributed_to("upkeep"):
                 await self._count()
-        except (HubUnavailable, BinderyError) as error:
+        except HubUnavailable as error:
             self._seats.on_count_failed(f"JupyterHub can't say: {error}.")
             raise
+        except BinderyError as error:
+            self._seats.on_count_failed(f"JupyterHub can't say: {error}", refusal=error)
+            raise
         self._seats.count_error = ""
+        self._seats.count_refusal = None
 
     async def _count(self) -> None:
         token = await self._seats.begin_count()

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from services.common.context import ProcessContext
 from services.common.git.repository_url import repository_of
 from services.common.models import ResolvedRepo, Server
+from services.common.models.errors import BinderyError
 from services.common.redis.client import REDIS_UNAVAILABLE
 from services.common.redis.scripts import ScriptArg, ScriptCall, Scripts
 from services.common.service.call_accounting import attributed_to
@@ -94,6 +95,8 @@ class Seats:
         self.count_needed.set()
         self.count_error = ""
         """Why the running servers could not be counted, while that is so."""
+        self.count_refusal: BinderyError | None = None
+        """The hub's refusal to let them be counted, while that is so: it is the operator's move, and no wait helps."""
 
     def _call(self, script: str, *args: ScriptArg) -> ScriptCall:
         keys = [self._holders_key, self._waiting_key, self._requests_key, self._held_key, self._counted_key]
@@ -159,9 +162,10 @@ class Seats:
         """Look at the queue soon: a seat was released, or the queue has moved."""
         self._queue_changed.set()
 
-    def on_count_failed(self, reason: str) -> None:
-        """Give the launches that wait a reason why the running servers are not counted yet."""
+    def on_count_failed(self, reason: str, refusal: BinderyError | None = None) -> None:
+        """Give the launches that wait a reason why the running servers are not counted yet, or an end by a refusal."""
         self.count_error = reason
+        self.count_refusal = refusal
         self._queue_changed.set()
 
     def on_count_started(self) -> None:

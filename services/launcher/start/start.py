@@ -129,7 +129,8 @@ class Start:
     async def _wait_for_seat(self) -> bool:
         """Wait for a seat and announce the position in the queue as it changes. Return whether there was a wait.
 
-        Raise `BinderyError`: `quota_exceeded`, or `hub_unavailable` if the running servers could not be counted.
+        Raise `BinderyError`: `quota_exceeded`, or `hub_unavailable` if the running servers could not be counted, or at
+        once what the hub refused that with.
         """
         deadline = self.server.created_at + self.settings.seat_wait_seconds
         position = self.position if self.position is not None else await self._take_seat()
@@ -144,6 +145,9 @@ class Start:
                     watched.update(await self._take_seat())
                     continue
                 raise_if_refused(watched.position.number)
+                refusal = self.seats.count_refusal
+                if refusal and watched.position.reason.startswith(COUNT_UNKNOWN):
+                    raise BinderyError(refusal.code, refusal.detail)
 
                 now = clock.now()
                 # Many launches move with each seat, so those far behind are updated less often.

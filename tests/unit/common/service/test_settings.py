@@ -95,3 +95,21 @@ def test_a_time_that_makes_no_sense_is_one_sentence(
         kind()
     sentence = start_sentence(raised.value)
     assert sentence.startswith(f"The settings make no sense: BINDERY_{name.upper()}: Input {fault}")
+
+
+def test_a_token_of_two_words_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BINDERY_HUB_API_TOKEN", "two words")
+    with pytest.raises(ValidationError) as raised:
+        LauncherSettings()
+    sentence = start_sentence(raised.value)
+    assert sentence.startswith("The settings make no sense: BINDERY_HUB_API_TOKEN: ")
+    assert "it has spaces or line breaks, which no token of a hub has" in sentence
+    assert "two words" not in sentence
+
+
+def test_the_end_of_a_line_is_no_part_of_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BINDERY_HUB_API_TOKEN", "a-token\n")
+    monkeypatch.setenv("BINDERY_REDIS_URL", "redis://redis:6379/0\n")
+    settings = LauncherSettings()
+    assert settings.hub_api_token.get_secret_value() == "a-token"
+    assert settings.redis_url.get_secret_value() == "redis://redis:6379/0"

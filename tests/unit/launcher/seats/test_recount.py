@@ -50,6 +50,19 @@ async def test_a_launch_that_waits_while_the_hub_is_unavailable_is_told_why(
         assert (await launcher.outcome(server)).state is ServerState.READY
 
 
+async def test_a_launch_that_waits_for_a_hub_which_refuses_the_token_fails_at_once(
+    start_launcher: StartLauncher, hub: FakeHub
+) -> None:
+    hub.answer("GET", "/hub/api/users", (403, JSON, b'{"message": "Missing or invalid credentials."}', {}))
+    async with start_launcher(counts=False, seats_total=2) as launcher:
+        outcome = await launcher.outcome(await launcher.request_server())
+        assert outcome.error
+        assert outcome.error.code == "hub_token_refused"
+        hub.scripted_answers.clear()
+        await launcher.until_counted()
+        assert (await launcher.outcome(await launcher.request_server("second"))).state is ServerState.READY
+
+
 async def test_a_launch_of_a_fresh_installation_has_its_seat_as_soon_as_the_hub_was_listed(
     start_launcher: StartLauncher, hub: FakeHub
 ) -> None:
