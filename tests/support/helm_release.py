@@ -165,6 +165,8 @@ class HelmRelease(Installed):
                     "capacity": {"storage": "50Gi"},
                     "hostPath": {"path": str(folder)},
                     "persistentVolumeReclaimPolicy": "Retain",
+                    # For nobody else's claim that names no class either.
+                    "claimRef": {"namespace": self.namespace, "name": f"data-{self.name}-{part}-0"},
                 },
             }
             self.cluster.kubectl("apply", "-f", "-", stdin=json.dumps(body))
