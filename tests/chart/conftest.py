@@ -8,26 +8,19 @@ import pytest
 
 from tests.chart.cases import CASES, NEEDED
 from tests.support.crds import crd_files
-from tests.support.go_toolchain import NoGoError
-from tests.support.helm import Helm, NoHelmError, installed_helm
+from tests.support.helm import Helm, installed_helm
 
 FilesOf = Callable[[str], list[Path]]
 
 
 @pytest.fixture(scope="session")
 def helm() -> Helm:
-    try:
-        return installed_helm()
-    except NoHelmError as missing:
-        pytest.skip(str(missing))
+    return installed_helm()
 
 
 @pytest.fixture(scope="session")
 def crds() -> list[Path]:
-    try:
-        return crd_files()
-    except NoGoError as missing:
-        pytest.skip(f"no definitions of custom resources: {missing}")
+    return crd_files()
 
 
 @pytest.fixture(scope="session")

@@ -49,8 +49,7 @@ def release(
     the_cluster: Cluster, the_engine: Engine, chart_images: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[HelmRelease]:
     """A release as with kind, whose engine cleans up all the time."""
-    if not the_cluster.is_own:
-        pytest.skip("the engine's folders are on the node, which is not this machine")
+    assert the_cluster.is_own, "the engine's folders are on the node, which is not this machine"
     folder = tmp_path_factory.mktemp("helm")
     images = chart_images | {"engine": push_image(the_engine, compose_images.dind(the_engine))}
     release = HelmRelease(folder, cluster=the_cluster, engine=the_engine, images=images)

@@ -39,7 +39,7 @@ class Forwarded(Launching):
         return "http://127.0.0.1:8585"
 
     def hub_users(self) -> dict[str, list[str]]:
-        raise NotImplementedError("the reader has no way to the hub")
+        raise AssertionError("the reader has no way to the hub: look at the page instead")
 
 
 @pytest.fixture
