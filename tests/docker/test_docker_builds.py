@@ -162,7 +162,7 @@ def test_a_paused_worker_s_build_is_adopted_meanwhile_and_its_log_has_every_line
 def test_a_container_that_is_removed_once_is_followed_by_another_and_the_log_says_so(
     docker: Engine, builder: StackBuilder, repository: Serve
 ) -> None:
-    pending = builder.request_build(*repository(ticking(docker, 30)))
+    pending = builder.request_build(*repository(ticking(docker, 5 * TICKS)))  # longer than its removal takes
     builder.until(pending["build_id"], "tick-3-")
     docker.docker("rm", "--force", f"bindery-{pending['build_id']}")
     build = builder.outcome(pending["build_id"])

@@ -207,7 +207,8 @@ async def test_a_registry_that_is_stopped_is_away_and_found_again_once_it_is_bac
             registry.stop()
             message = f"The image registry {registry.address} can't be asked: connection refused."
             assert await refusal(images, image) == message
-            assert await images.health_problem() == message
+            mend = "Start it, or name it in BINDERY_IMAGE_PREFIX and BINDERY_REGISTRY_URL."
+            assert await images.health_problem() == f"{message} {mend}"
             registry.start()
             assert await images.find(image) == ExistingImage(digest)
             assert await images.health_problem() is None
