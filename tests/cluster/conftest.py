@@ -17,6 +17,7 @@ from tests.support.cluster_start import NoClusterError, cluster
 from tests.support.engine import REGISTRY, Engine, NoEngineError, engine, registry_url
 from tests.support.forge import Forge
 from tests.support.helm_release import push_images
+from tests.support.releases import Releases
 
 NOOP = Path(__file__).with_name("noop_build.py")
 Start = Callable[..., Builders]
@@ -102,6 +103,15 @@ def chart_images(the_engine: Engine) -> dict[str, Any]:
     """The images of an installation, where the cluster can pull them, as values of the chart."""
     service_images.ensure(the_engine)
     return push_images(the_engine, compose_images.ensure(the_engine))
+
+
+@pytest.fixture(scope="module")
+def releases(
+    the_cluster: Cluster, the_engine: Engine, chart_images: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> Releases:
+    """Releases of the chart, of the module's own."""
+    folder = tmp_path_factory.mktemp("helm")
+    return Releases(folder=folder, cluster=the_cluster, engine=the_engine, images=chart_images)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 No pod of this cluster has a way out, so no step of these builds fetches anything.
 """
 
+import contextlib
 import errno
 import json
 import os
@@ -11,7 +12,6 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -19,13 +19,14 @@ import pytest
 from tests.cluster.conftest import push_image
 from tests.support import compose_images
 from tests.support.api_launches import ApiLaunch
-from tests.support.cluster import Cluster
 from tests.support.engine import Engine
 from tests.support.forge import Forge
 from tests.support.full_chain import run_notebook, with_notebook
-from tests.support.helm_release import CHART, EXAMPLES, HelmRelease, is_ready
+from tests.support.helm_release import CHART, EXAMPLES, HelmRelease
 from tests.support.page_commands import commands, section
 from tests.support.polling import eventually
+from tests.support.release_objects import is_ready
+from tests.support.releases import Releases
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 STEPS_MIB = 384
@@ -45,29 +46,26 @@ REACH = (
 
 
 @pytest.fixture(scope="module")
-def release(
-    the_cluster: Cluster, the_engine: Engine, chart_images: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[HelmRelease]:
+def release(releases: Releases) -> Iterator[HelmRelease]:
     """A release as with kind, whose engine cleans up all the time."""
-    assert the_cluster.is_own, "the engine's folders are on the node, which is not this machine"
-    folder = tmp_path_factory.mktemp("helm")
-    images = chart_images | {"engine": push_image(the_engine, compose_images.dind(the_engine))}
-    release = HelmRelease(folder, cluster=the_cluster, engine=the_engine, images=images)
-    release.values["engine"] = {
-        "kind": "dind",
-        "resources": {"limits": {"memory": f"{OWN_MIB + STEPS_MIB}Mi"}},
-        "dind": {
-            "socketFolder": str(folder / "sockets"),
-            "dataFolder": str(folder / "layers"),
-            "ownMemoryMiB": OWN_MIB,
-            "cleaning": {"diskPercent": 1, "everySeconds": 1},
-        },
-    }
-    try:
+    assert releases.cluster.is_own, "the engine's folders are on the node, which is not this machine"
+    folder = releases.folder
+    image = push_image(releases.engine, compose_images.dind(releases.engine))
+    with contextlib.ExitStack() as stack:
+        stack.callback(shutil.rmtree, folder / "layers", ignore_errors=True)
+        release = stack.enter_context(releases.new())
+        release.change({"images": {"engine": image}})
+        release.values["engine"] = {
+            "kind": "dind",
+            "resources": {"limits": {"memory": f"{OWN_MIB + STEPS_MIB}Mi"}},
+            "dind": {
+                "socketFolder": str(folder / "sockets"),
+                "dataFolder": str(folder / "layers"),
+                "ownMemoryMiB": OWN_MIB,
+                "cleaning": {"diskPercent": 1, "everySeconds": 1},
+            },
+        }
         yield release.install("--values", str(EXAMPLES / "kind.yaml"))
-    finally:
-        release.remove()
-        shutil.rmtree(folder / "layers", ignore_errors=True)
 
 
 @pytest.fixture(scope="module")

@@ -242,7 +242,7 @@ def test_images_go_to_a_registry_with_a_login_and_come_from_there(
     [container] = pod["spec"]["containers"]
     assert container["image"].startswith(f"{site.registry.address}/{name}")
     [secret] = pod["spec"]["imagePullSecrets"]
-    assert secret == {"name": "bindery-registry-login"}
+    assert secret == {"name": f"{first.release.name}-registry-login"}
 
 
 def test_a_hub_with_its_database_elsewhere_comes_back_with_its_servers(

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from tests.support.cluster import Cluster
 from tests.support.engine import Engine
 from tests.support.forge import Forge
 from tests.support.full_chain import Repository, run_notebook, with_notebook
 from tests.support.helm_release import CHART, EXAMPLES, HelmRelease
 from tests.support.page_commands import section
 from tests.support.polling import eventually
+from tests.support.releases import Releases
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 STATELESS = ("gateway", "resolver", "builder", "worker", "launcher")
@@ -23,19 +23,12 @@ VALUES: dict[str, Any] = dict.fromkeys(STATELESS, TWO) | {"servers": {"idleTimeo
 
 
 @pytest.fixture(scope="module")
-def release(
-    the_cluster: Cluster, the_engine: Engine, chart_images: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[HelmRelease]:
+def release(releases: Releases) -> Iterator[HelmRelease]:
     """A release whose builds are in a namespace that was there before, and its servers in one that the chart makes."""
-    release = HelmRelease(
-        tmp_path_factory.mktemp("helm"), cluster=the_cluster, engine=the_engine, images=chart_images, **VALUES
-    )
-    release.values["builds"] = {"namespace": {"name": release.builds, "create": False}}
-    the_cluster.kubectl("create", "namespace", release.builds)
-    try:
+    with releases.new(**VALUES) as release:
+        release.change({"builds": {"namespace": {"name": release.builds, "create": False}}})
+        release.cluster.kubectl("create", "namespace", release.builds)
         yield release.install("--values", str(EXAMPLES / "kind.yaml"))
-    finally:
-        release.remove()
 
 
 @pytest.fixture

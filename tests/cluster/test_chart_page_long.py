@@ -67,10 +67,7 @@ def terminal(
     try:
         yield terminal
     finally:
-        release.client.close()
-        for namespace in NAMESPACES:
-            the_cluster.kubectl("delete", "namespace", namespace, "--ignore-not-found", seconds=120, is_checked=False)
-        release.remove_volumes()
+        release.remove()
 
 
 def typed(command: str, folder: Path) -> str:

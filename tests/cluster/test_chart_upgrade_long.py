@@ -12,13 +12,13 @@ import httpx
 import pytest
 
 from tests.support.api_launches import ApiLaunch, git_spec
-from tests.support.cluster import Cluster
 from tests.support.engine import Engine
 from tests.support.forge import Forge
 from tests.support.full_chain import Repository, run_notebook, with_notebook
 from tests.support.helm_release import HelmRelease
 from tests.support.launching import Following
 from tests.support.polling import eventually
+from tests.support.releases import Releases
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 LAUNCHES = 20
@@ -44,16 +44,9 @@ class InService(HelmRelease):
 
 
 @pytest.fixture(scope="module")
-def release(
-    the_cluster: Cluster, the_engine: Engine, chart_images: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[HelmRelease]:
-    release = InService(
-        tmp_path_factory.mktemp("helm"), cluster=the_cluster, engine=the_engine, images=chart_images, **VALUES
-    )
-    try:
+def release(releases: Releases) -> Iterator[HelmRelease]:
+    with releases.new(kind=InService, **VALUES) as release:
         yield release.install()
-    finally:
-        release.remove()
 
 
 @dataclass

@@ -14,17 +14,17 @@ from tests.cluster.conftest import NOOP
 from tests.support import crds
 from tests.support.api_launches import git_spec
 from tests.support.builder_processes import assert_every_line_once, resolved_repo
-from tests.support.cluster import Cluster
 from tests.support.engine import Engine
 from tests.support.faults import until_gone
 from tests.support.forge import Forge
 from tests.support.full_chain import with_notebook
-from tests.support.helm_release import EXAMPLES, HelmRelease, is_ready, merged
+from tests.support.helm_release import EXAMPLES, HelmRelease
 from tests.support.jobs_made import count_of, jobs_made
 from tests.support.keda import Scaling
 from tests.support.polling import eventually
 from tests.support.ports import free_ports
 from tests.support.prometheus import prometheus
+from tests.support.releases import Releases
 from tests.support.scaling_watch import ScalingWatch
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
@@ -57,19 +57,12 @@ def values(prometheus_port: int, registry: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def release(
-    the_cluster: Cluster, the_engine: Engine, chart_images: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[HelmRelease]:
-    with crds.defined(the_cluster):
-        folder = tmp_path_factory.mktemp("helm")
-        release = HelmRelease(folder, cluster=the_cluster, engine=the_engine, images=chart_images)
+def release(releases: Releases) -> Iterator[HelmRelease]:
+    with crds.defined(releases.cluster), releases.new() as release:
         [port] = free_ports(1, avoid={release.port, release.registry_port})
         registry = f"http://{release.name}-registry.{release.namespace}.svc:5000"
-        release.values = merged(release.values, values(port, registry))
-        try:
-            yield release.install("--values", str(EXAMPLES / "kind.yaml"))
-        finally:
-            release.remove()
+        release.change(values(port, registry))
+        yield release.install("--values", str(EXAMPLES / "kind.yaml"))
 
 
 @pytest.fixture
@@ -177,7 +170,7 @@ def test_workers_follow_the_queue_from_none_to_three_and_back(
             watch.look()
         watch.until(lambda look: look.value == BUILDS, "Prometheus knows of all builds")
         assert release.client.get(release.url).status_code == 200
-        assert all(is_ready(pod) for pod in release.pods("gateway"))
+        assert release.unready("gateway") == []
         assert watch.told_by() == {pod["metadata"]["name"] for pod in release.pods("builder")}, "each API tells it"
 
         # From none to one, and on.

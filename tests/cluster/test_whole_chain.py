@@ -10,31 +10,24 @@ import pytest
 from deploy.jupyterhub.labels import installation_label
 from services.common.models import ServerRequest
 from tests.support.api_launches import build_of, git_spec
-from tests.support.cluster import Cluster
 from tests.support.engine import Engine
 from tests.support.faults import until_gone
 from tests.support.forge import Forge
 from tests.support.full_chain import NEVER_UP, QUICK_VALUES, NeverUp, run_notebook, with_notebook
-from tests.support.helm_release import EXAMPLES, HelmRelease, is_ready
+from tests.support.helm_release import EXAMPLES, HelmRelease
 from tests.support.in_process_launcher import REPO
 from tests.support.kernels import kernel
 from tests.support.leftovers import assert_no_work_is_left, work_in_progress
 from tests.support.polling import eventually
+from tests.support.releases import Releases
 
 PARTS = ("gateway", "resolver", "builder", "worker", "launcher", "hub", "proxy", "redis", "registry")
 
 
 @pytest.fixture(scope="module")
-def release(
-    the_cluster: Cluster, the_engine: Engine, chart_images: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[HelmRelease]:
-    release = HelmRelease(
-        tmp_path_factory.mktemp("helm"), cluster=the_cluster, engine=the_engine, images=chart_images, **QUICK_VALUES
-    )
-    try:
+def release(releases: Releases) -> Iterator[HelmRelease]:
+    with releases.new(**QUICK_VALUES) as release:
         yield release.install("--values", str(EXAMPLES / "kind.yaml"))
-    finally:
-        release.remove()
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +48,7 @@ def pod_of_server(release: HelmRelease) -> dict[str, Any]:
 
 
 def test_all_pods_are_ready_and_say_so(release: HelmRelease) -> None:
-    assert all(is_ready(pod) for part in PARTS for pod in release.pods(part))
+    assert release.unready(*PARTS) == []
     health = release.client.get(f"{release.url}/health")
     assert health.status_code == 200, health.text
     assert release.refused_by_redis() == []
@@ -184,7 +177,7 @@ def test_a_hub_that_is_killed_while_a_pod_starts_costs_nobody_the_launch_or_the_
     launch = repository.launch(release)
     eventually(lambda: len(release.objects("pods", namespace=release.servers)) == 2, "its pod is there")
     release.kubectl("delete", "pod", f"{release.name}-hub-0", "--grace-period=0", "--force")
-    assert all(is_ready(pod) for pod in release.pods("gateway"))
+    assert release.unready("gateway") == []
     with kernel(before["url"], before["token"], "index.ipynb") as running_kernel:
         assert running_kernel.run("print(6 * 7)") == "42\n"  # browsers reach servers while there is no hub
     run_notebook(launch, repository)

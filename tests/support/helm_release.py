@@ -1,26 +1,24 @@
-"""A release of the chart on the cluster of the tests: its images, volumes and addresses, and what it has made."""
+"""A release of the chart on the cluster of the tests: its images, values and volumes, and its life by helm."""
 
-import base64
 import contextlib
+import itertools
 import json
 import os
 import shutil
 from collections.abc import Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
 import yaml
 
-from deploy.jupyterhub.labels import installation_label
 from tests.support.cluster import Cluster
 from tests.support.compose_images import StandIns
 from tests.support.engine import REGISTRY, Engine
 from tests.support.helm import HelmError, installed_helm
-from tests.support.installed import Installed
 from tests.support.paths import CHECKOUT
 from tests.support.polling import eventually
 from tests.support.ports import free_ports
+from tests.support.release_objects import ReleaseObjects
 from tests.support.service_images import IMAGES, TAG
 from tests.support.tcp_proxy import relay
 
@@ -30,7 +28,8 @@ IMAGES_PREFIX = f"{REGISTRY}/bindery-images/"
 CLAIMS = ("redis", "hub", "registry")
 """Parts that have a volume."""
 INSTALL_SECONDS = 240
-IN_EVERY_NAMESPACE = {"configmap/kube-root-ca.crt", "serviceaccount/default"}
+DELETE_SECONDS = 120
+NUMBERS = itertools.count(1)
 
 
 def push_images(engine: Engine, stand_ins: StandIns | None = None) -> dict[str, Any]:
@@ -54,11 +53,11 @@ def push_images(engine: Engine, stand_ins: StandIns | None = None) -> dict[str, 
     return policy | {part: f"{IMAGES_PREFIX}{part}:{TAG}" for part in others}
 
 
-class HelmRelease(Installed):
+class HelmRelease(ReleaseObjects):
     """One release in a namespace of its own, and, if its values say so, with hub, Redis and registry of its own.
 
-    `values` are merged over those that every release of the tests needs. Volumes are folders of this machine, in
-    `folder`.
+    Its name is that of its namespace, so that no other release on the cluster has the same. `values` are merged over
+    those that every release of the tests needs. Volumes are folders of this machine, in `folder`.
     """
 
     def __init__(
@@ -71,16 +70,14 @@ class HelmRelease(Installed):
         namespace: str = "",
         **values: Any,
     ) -> None:
+        namespace = namespace or f"bindery-helm-{os.getpid()}-{next(NUMBERS)}"
+        super().__init__(cluster=cluster, namespace=namespace, name=namespace)
         self.folder = folder
-        self.cluster = cluster
         self.engine = engine
-        self.namespace = namespace or f"bindery-helm-{os.getpid()}"
-        self.name = "bindery"
         self.port, self.registry_port = free_ports(2, avoid=set())
         self._arguments: tuple[str, ...] = ()
         self._relays = contextlib.ExitStack()
         self.values = merged(self._base(images), values)
-        super().__init__()
 
     def _base(self, images: Mapping[str, Any]) -> dict[str, Any]:
         socket = self.engine.host.removeprefix("unix://")
@@ -184,135 +181,21 @@ class HelmRelease(Installed):
             self._relays.enter_context(relay(way, listen=("127.0.0.1", port)))
 
     def remove(self) -> None:
-        """Uninstall, and remove the namespaces and the volumes."""
-        self.client.close()
-        self._relays.close()
-        self.uninstall("--ignore-not-found")
-        for namespace in (self.namespace, self.builds, self.servers):
-            self.cluster.kubectl("delete", "namespace", namespace, "--ignore-not-found", seconds=120, is_checked=False)
-        self.remove_volumes()
+        """Uninstall, and remove namespaces and volumes; a step that fails keeps no other from being done."""
+        with contextlib.ExitStack() as steps:  # the last comes first
+            steps.callback(shutil.rmtree, self.folder / "volumes", ignore_errors=True)
+            steps.callback(self._delete, "persistentvolume", *(self.volume(part) for part in CLAIMS))
+            steps.callback(self._delete, "namespace", self.namespace, self.builds, self.servers)
+            steps.callback(self.uninstall, "--ignore-not-found")
+            steps.callback(self._relays.close)
+            steps.callback(self.client.close)
 
-    def remove_volumes(self) -> None:
-        """Remove the volumes, and what is in them."""
-        for part in CLAIMS:
-            self.cluster.kubectl("delete", "persistentvolume", self.volume(part), "--ignore-not-found")
-        shutil.rmtree(self.folder / "volumes", ignore_errors=True)
-
-    # What there is
-
-    def has(self, part: str) -> bool:
-        """Return whether it has a hub, a Redis or a registry of its own."""
-        return bool(self.values[part].get("bundled", True))
-
-    @property
-    def builds(self) -> str:
-        """The namespace of builds."""
-        return f"{self.namespace}-builds"
-
-    @property
-    def servers(self) -> str:
-        """The namespace of servers."""
-        return f"{self.namespace}-servers"
-
-    def kubectl(self, *arguments: str, namespace: str = "", stdin: str = "", is_checked: bool = True) -> str:
-        """Return what a kubectl command prints, in the release's namespace unless another is named."""
-        return self.cluster.kubectl(
-            "-n", namespace or self.namespace, *arguments, stdin=stdin, seconds=120, is_checked=is_checked
+    def _delete(self, kind: str, *names: str) -> None:
+        """Delete objects that are in no namespace, and wait until they are gone."""
+        self.cluster.kubectl("delete", kind, *names, "--ignore-not-found", "--wait=false")
+        eventually(
+            lambda: not any(self.cluster.has(kind, name) for name in names), f"no {kind} is left", DELETE_SECONDS
         )
-
-    def objects(self, kind: str, namespace: str = "", selector: str = "") -> list[dict[str, Any]]:
-        """Return all objects of a kind."""
-        chosen = ["--selector", selector] if selector else []
-        listing = json.loads(self.kubectl("get", kind, "-o", "json", *chosen, namespace=namespace))
-        items: list[dict[str, Any]] = listing["items"]
-        return items
-
-    def pods(self, part: str) -> list[dict[str, Any]]:
-        """Return the pods of a part."""
-        return self.objects("pods", selector=f"app.kubernetes.io/component={part}")
-
-    def address(self, part: str) -> str:
-        """Return the address of a part's Service, which this machine reaches."""
-        return self.kubectl("get", "service", f"{self.name}-{part}", "-o", "jsonpath={.spec.clusterIP}")
-
-    @cached_property
-    def secret(self) -> dict[str, str]:
-        """What the services have of the Secret."""
-        return self.read_secret()
-
-    def read_secret(self) -> dict[str, str]:
-        """Return what the Secret has now, the chart's or one of the tests' own."""
-        name = self.values.get("secrets", {}).get("existing") or self.name
-        data = json.loads(self.kubectl("get", "secret", name, "-o", "jsonpath={.data}"))
-        return {key: base64.b64decode(value).decode() for key, value in data.items()}
-
-    def secret_of(self, name: str) -> str:
-        return self.secret[name]
-
-    def made(self) -> frozenset[str]:
-        """Return the names of all that hub and workers have made: pods, Jobs and Secrets of builds and of servers."""
-        installation_id = self.secret["installation-id"]
-        selectors = {
-            self.builds: "bindery/build-id",
-            self.servers: f"bindery/installation={installation_label(installation_id)}",
-        }
-        names: set[str] = set()
-        for namespace, selector in selectors.items():
-            kinds = "pods,secrets,jobs"
-            listed = self.kubectl("get", kinds, "--selector", selector, "-o", "name", namespace=namespace)
-            names |= {f"{namespace} {name}" for name in listed.split()}
-        return frozenset(names)
-
-    def everything(self, namespace: str) -> set[str]:
-        """Return kind and name of all in a namespace, but for what every namespace has and the log of events."""
-        kinds = self.cluster.kubectl("api-resources", "--verbs=list", "--namespaced", "-o", "name").split()
-        listed = ",".join(kind for kind in kinds if not kind.startswith("events"))
-        return set(self.kubectl("get", listed, "-o", "name", namespace=namespace).split()) - IN_EVERY_NAMESPACE
-
-    def state(self) -> str:
-        """Return what an operator looks at first."""
-        kubectl = self.cluster.kubectl
-        text = kubectl("get", "pods", "--all-namespaces", "-o", "wide", is_checked=False)
-        for namespace in (self.namespace, self.builds, self.servers):
-            warnings = ("get", "events", "--field-selector", "type=Warning", "--sort-by", ".lastTimestamp")
-            text += kubectl("-n", namespace, *warnings, is_checked=False)
-        selector = f"app.kubernetes.io/instance={self.name}"
-        return text + kubectl(
-            "-n", self.namespace, "logs", "--selector", selector, "--prefix", "--tail", "12", "--all-containers",
-            is_checked=False,
-        )  # fmt: skip
-
-    # What the services say
-
-    def until_nobody_is_there(self) -> None:
-        """Delete every user of the hub with its servers."""
-
-        def is_empty() -> bool:
-            users = self.hub_users()
-            for name in users:
-                self.delete_hub_user(name)
-            return not users
-
-        eventually(is_empty, "no user is left on the hub", 90)
-
-    def until_ready(self, *parts: str, seconds: float = 120) -> None:
-        """Wait until all pods of parts are ready, and none is about to end."""
-
-        def unready() -> list[str]:
-            return [
-                pod["metadata"]["name"]
-                for part in parts
-                for pod in self.pods(part)
-                if "deletionTimestamp" in pod["metadata"] or not is_ready(pod)
-            ]
-
-        eventually(lambda: not unready(), f"{', '.join(parts)} ready", seconds)
-
-
-def is_ready(pod: Mapping[str, Any]) -> bool:
-    """Return whether a pod takes requests."""
-    conditions = pod["status"].get("conditions") or []
-    return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
 
 
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
