@@ -31,6 +31,13 @@ def release(releases: Releases) -> Iterator[HelmRelease]:
         yield release.install("--values", str(EXAMPLES / "kind.yaml"))
 
 
+@pytest.fixture(autouse=True)
+def nobody_is_there(release: HelmRelease) -> None:
+    """Each test begins without servers: examples/kind.yaml has room for few."""
+    release.until_ready("hub")
+    release.until_nobody_is_there()
+
+
 @pytest.fixture
 def repository(forge: Forge, the_engine: Engine) -> Repository:
     return with_notebook(forge, "operated", the_engine.jupyter)
@@ -48,7 +55,7 @@ def test_pods_that_are_evicted_one_by_one_all_come_back(release: HelmRelease, re
     for part in PARTS:
         for pod in release.pods(part):
             evict(release, pod["metadata"]["name"])
-            until_gone(release, part, pod["metadata"]["uid"])
+            until_evicted(release, part, pod["metadata"]["uid"])
             release.until_ready(part)
         assert release.client.get(f"{release.url}/versions").status_code == 200
     answer = release.client.get(f"{before['url']}api", params={"token": before["token"]})
@@ -57,17 +64,18 @@ def test_pods_that_are_evicted_one_by_one_all_come_back(release: HelmRelease, re
     assert release.refused_by_redis() == []
 
 
-def until_gone(release: HelmRelease, part: str, uid: str) -> None:
+def until_evicted(release: HelmRelease, part: str, uid: str) -> None:
     eventually(lambda: uid not in {pod["metadata"]["uid"] for pod in release.pods(part)}, f"{part} is evicted", 90)
 
 
+@pytest.mark.usefixtures("own_cluster")
 @pytest.mark.parametrize("part", STATELESS)
 def test_a_drain_waits_for_the_second_pod_while_the_first_has_no_successor(release: HelmRelease, part: str) -> None:
     [node] = json.loads(release.cluster.kubectl("get", "nodes", "-o", "json"))["items"]
     name = node["metadata"]["name"]
     release.until_ready(part)
     try:
-        selector = f"app.kubernetes.io/component={part}"
+        selector = f"app.kubernetes.io/instance={release.name},app.kubernetes.io/component={part}"
         said = release.cluster.refusal_of(
             "drain", name, "--pod-selector", selector, "--delete-emptydir-data", "--timeout=15s"
         )
@@ -78,6 +86,7 @@ def test_a_drain_waits_for_the_second_pod_while_the_first_has_no_successor(relea
     release.until_ready(part)
 
 
+@pytest.mark.usefixtures("own_cluster")
 def test_the_pages_drain_is_for_nodes_with_servers_on_them(release: HelmRelease, repository: Repository) -> None:
     run_notebook(repository.launch(release), repository)
     [node] = json.loads(release.cluster.kubectl("get", "nodes", "-o", "json"))["items"]
@@ -85,7 +94,6 @@ def test_the_pages_drain_is_for_nodes_with_servers_on_them(release: HelmRelease,
     said = release.cluster.kubectl("drain", node["metadata"]["name"], *options.split(), "--dry-run=server")
     [server] = release.objects("pods", namespace=release.servers)
     assert f"evicting pod {release.servers}/{server['metadata']['name']} (server dry run)" in said
-    release.until_nobody_is_there()
 
 
 def test_a_rollback_brings_back_what_was_before(release: HelmRelease, repository: Repository) -> None:
@@ -129,9 +137,8 @@ def test_a_removal_leaves_the_volumes_that_it_names_alone(
 ) -> None:
     run_notebook(repository.launch(release), repository)
     slow = with_notebook(forge, "slow", the_engine.jupyter, "RUN sleep 300")
-    building = slow.launch(release)
-    eventually(lambda: release.objects("pods", namespace=release.builds), "a build runs", 60)
-    assert building.view["state"] == "building"
+    building = f"bindery/build-id={slow.launch(release).until('building')['build_id']}"
+    eventually(lambda: release.objects("pods", namespace=release.builds, selector=building), "a build runs", 60)
     notes = release.helm("get", "notes", release.name)
     claims = {f"persistentvolumeclaim/data-{release.name}-{part}-0" for part in ("redis", "hub", "registry")}
     assert {line.strip() for line in notes.splitlines() if "persistentvolumeclaim/" in line} == claims
