@@ -174,11 +174,12 @@ def test_a_hub_that_is_killed_while_a_pod_starts_costs_nobody_the_launch_or_the_
 ) -> None:
     repository = with_notebook(forge, "killed", the_engine.jupyter)
     before = run_notebook(repository.launch(release), repository)  # the image is there and known
-    launch = repository.launch(release)
-    eventually(lambda: len(release.objects("pods", namespace=release.servers)) == 2, "its pod is there")
-    release.kubectl("delete", "pod", f"{release.name}-hub-0", "--grace-period=0", "--force")
-    assert release.unready("gateway") == []
-    with kernel(before["url"], before["token"], "index.ipynb") as running_kernel:
-        assert running_kernel.run("print(6 * 7)") == "42\n"  # browsers reach servers while there is no hub
-    run_notebook(launch, repository)
-    assert len(release.objects("pods", namespace=release.servers)) == 2
+    with kernel(before["url"], before["token"], "index.ipynb"):  # an open websocket is use: the server is not culled
+        launch = repository.launch(release)
+        eventually(lambda: len(release.objects("pods", namespace=release.servers)) == 2, "its pod is there")
+        release.kubectl("delete", "pod", f"{release.name}-hub-0", "--grace-period=0", "--force")
+        assert release.unready("gateway") == []
+        with kernel(before["url"], before["token"], "index.ipynb") as running_kernel:
+            assert running_kernel.run("print(6 * 7)") == "42\n"  # browsers reach servers while there is no hub
+        run_notebook(launch, repository)
+        assert len(release.objects("pods", namespace=release.servers)) == 2
