@@ -30,22 +30,26 @@ def section(page: str, heading: str) -> str:
     return re.split(rf"^#{{1,{level}}} ", below, maxsplit=1, flags=re.MULTILINE)[0]
 
 
+def blocks(text: str, language: str = "sh") -> list[str]:
+    """Return the blocks of a language in a page's text, as they are."""
+    return [block for named, block in _FENCE.findall(text) if named == language]
+
+
 def commands(text: str) -> list[str]:
     """Return the commands in the blocks `sh` of a page's text; one that goes on in the next line is one command."""
-    blocks = [block for language, block in _FENCE.findall(text) if language == "sh"]
-    lines = "".join(blocks).replace("\\\n", "").splitlines()
+    lines = "".join(blocks(text)).replace("\\\n", "").splitlines()
     return [line for line in lines if line.strip()]
 
 
 def commands_block(page: str, heading: str) -> str:
     """Return all commands of a page of docs/ below a heading, as one script."""
-    return "".join(block for language, block in _FENCE.findall(section(page, heading)) if language == "sh")
+    return "".join(blocks(section(page, heading)))
 
 
 def values_shown(page: str, key: str) -> dict[str, Any]:
     """Return the one block `yaml` of a page of docs/ that has a key, at the top or below."""
     text = (CHECKOUT / "docs" / page).read_text(encoding="utf-8")
-    [found] = [block for language, block in _FENCE.findall(text) if language == "yaml" and f"{key}:" in block]
+    [found] = [block for block in blocks(text, "yaml") if f"{key}:" in block]
     values: dict[str, Any] = yaml.safe_load(found)
     return values
 
