@@ -61,5 +61,5 @@ def test_lint_names_what_it_finds(helm: Helm, chart: Path) -> None:
 
 
 def test_without_a_kubeconfig_no_cluster_is_changed(helm: Helm, chart: Path) -> None:
-    with pytest.raises(ValueError, match="helm install needs the kubeconfig"):
-        helm.install("small", chart, namespace="default")
+    with pytest.raises(ValueError, match="helm upgrade needs the kubeconfig"):
+        helm.upgrade("small", chart, namespace="default")

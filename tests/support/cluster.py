@@ -160,12 +160,6 @@ class Namespace:
         """Kind and name of the objects of builds."""
         return sorted(f"{item['kind']}/{item['metadata']['name']}" for item in self.objects(*kinds, build_id=build_id))
 
-    def everything(self) -> frozenset[str]:
-        """Kind and name of all that there is, but for events: the cluster's own log, which expires."""
-        kinds = self.cluster.kubectl("api-resources", "--verbs=list", "--namespaced", "-o", "name").split()
-        all_kinds = ",".join(kind for kind in kinds if not kind.startswith("events"))
-        return frozenset(self.kubectl("get", all_kinds, "-o", "name").split())
-
     def kubeconfig(self, folder: Path) -> Path:
         """Return a kubeconfig with the rights that the manifest gives to who works here, and no others."""
         admin = yaml.safe_load(self.cluster.kubectl("config", "view", "--raw", "--minify", "--flatten", "-o", "yaml"))

@@ -69,17 +69,9 @@ class Helm:
         command = ["lint", "--strict", str(chart), "--kube-version", kube_version, *_choices(values_files, values)]
         return self.run(*command, seconds=_RENDER_SECONDS)
 
-    def install(self, release: str, chart: Path, *options: str, namespace: str) -> str:
-        """Install a release; return what helm prints, the chart's notes among it. Raise `HelmError`."""
-        return self._change("install", release, str(chart), *options, "--create-namespace", namespace=namespace)
-
     def upgrade(self, release: str, chart: Path, *options: str, namespace: str) -> str:
         """Upgrade a release; return what helm prints. Raise `HelmError`."""
         return self._change("upgrade", release, str(chart), *options, namespace=namespace)
-
-    def rollback(self, release: str, revision: int, *options: str, namespace: str) -> str:
-        """Go back to a revision of a release; return what helm prints. Raise `HelmError`."""
-        return self._change("rollback", release, str(revision), *options, namespace=namespace)
 
     def uninstall(self, release: str, *options: str, namespace: str) -> str:
         """Remove a release; return what helm prints. Raise `HelmError`."""
