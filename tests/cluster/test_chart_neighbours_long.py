@@ -16,7 +16,7 @@ import redis
 
 from deploy.redis.users import USERS, redis_user_name, users_file
 from tests.support.api_launches import ApiLaunch
-from tests.support.cluster import Cluster
+from tests.support.cluster import Cluster, secret
 from tests.support.docker_registry import Registry
 from tests.support.engine import Engine
 from tests.support.forge import Forge
@@ -92,11 +92,8 @@ def type_page(release: HelmRelease, heading: str) -> None:
 
 def add_to_secret(release: HelmRelease, name: str, **data: str) -> None:
     """Set keys of a Secret, dashes as underscores, and make it if it is not there."""
-    body = {
-        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": name},
-        "data": {key.replace("_", "-"): base64.b64encode(text.encode()).decode() for key, text in data.items()},
-    }  # fmt: skip
-    release.kubectl("apply", "--server-side", "--field-manager=tests", "-f", "-", stdin=json.dumps(body))
+    manifest = secret(name, **{key.replace("_", "-"): text for key, text in data.items()})
+    release.kubectl("apply", "--server-side", "--field-manager=tests", "-f", "-", stdin=json.dumps(manifest))
 
 
 @pytest.fixture(scope="module")
@@ -241,8 +238,7 @@ def test_images_go_to_a_registry_with_a_login_and_come_from_there(
     [pod] = first.release.objects("pods", first.release.servers)
     [container] = pod["spec"]["containers"]
     assert container["image"].startswith(f"{site.registry.address}/{name}")
-    [secret] = pod["spec"]["imagePullSecrets"]
-    assert secret == {"name": f"{first.release.name}-registry-login"}
+    assert pod["spec"]["imagePullSecrets"] == [{"name": f"{first.release.name}-registry-login"}]
 
 
 def test_a_hub_with_its_database_elsewhere_comes_back_with_its_servers(

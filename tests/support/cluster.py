@@ -193,9 +193,13 @@ class Namespace:
 
     def secret(self, name: str, key: str, content: str) -> None:
         """Make a Secret."""
-        data = {key: base64.b64encode(content.encode()).decode()}
-        body = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "data": data}
-        self.kubectl("apply", "-f", "-", stdin=json.dumps(body))
+        self.kubectl("apply", "-f", "-", stdin=json.dumps(secret(name, **{key: content})))
+
+
+def secret(name: str, **data: str) -> dict[str, Any]:
+    """Return the manifest of a Secret."""
+    encoded = {key: base64.b64encode(text.encode()).decode() for key, text in data.items()}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "data": encoded}
 
 
 def is_healthy(kubectl: str, kubeconfig: Path) -> bool:
