@@ -22,6 +22,7 @@ from tests.support.engine import Engine
 from tests.support.forge import Forge
 from tests.support.full_chain import Repository, run_notebook, with_notebook
 from tests.support.helm_release import EXAMPLES, HelmRelease
+from tests.support.installed import SERVICES
 from tests.support.page_commands import commands_block, readers_environment, values_shown
 from tests.support.paths import CHECKOUT
 from tests.support.ports import free_ports
@@ -34,7 +35,6 @@ from tests.support.valkey import PASSWORD, Valkey, running_valkey
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900), pytest.mark.usefixtures("own_cluster")]
 LOGIN = ("bindery", "the password")
-SERVICES = ("gateway", "resolver", "builder", "worker", "launcher")
 SECOND_ID = "0123456789ab"
 SECOND_TOKEN = "token-of-the-second-launcher"
 NAMESPACE = "kubernetes.io/metadata.name"

@@ -11,15 +11,15 @@ from tests.support.engine import Engine
 from tests.support.forge import Forge
 from tests.support.full_chain import Repository, run_notebook, with_notebook
 from tests.support.helm_release import CHART, EXAMPLES, HelmRelease
+from tests.support.installed import SERVICES
 from tests.support.page_commands import section
 from tests.support.polling import eventually
+from tests.support.release_objects import PARTS
 from tests.support.releases import Releases
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
-STATELESS = ("gateway", "resolver", "builder", "worker", "launcher")
-PARTS = (*STATELESS, "proxy", "hub", "redis", "registry")
 TWO: dict[str, Any] = {"replicas": 2}
-VALUES: dict[str, Any] = dict.fromkeys(STATELESS, TWO) | {"servers": {"idleTimeoutSeconds": 3600}}
+VALUES: dict[str, Any] = dict.fromkeys(SERVICES, TWO) | {"servers": {"idleTimeoutSeconds": 3600}}
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def until_evicted(release: HelmRelease, part: str, uid: str) -> None:
 
 
 @pytest.mark.usefixtures("own_cluster")
-@pytest.mark.parametrize("part", STATELESS)
+@pytest.mark.parametrize("part", SERVICES)
 def test_a_drain_waits_for_the_second_pod_while_the_first_has_no_successor(release: HelmRelease, part: str) -> None:
     [node] = json.loads(release.cluster.kubectl("get", "nodes", "-o", "json"))["items"]
     name = node["metadata"]["name"]

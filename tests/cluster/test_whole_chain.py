@@ -19,9 +19,8 @@ from tests.support.in_process_launcher import REPO
 from tests.support.kernels import kernel
 from tests.support.leftovers import assert_no_work_is_left, work_in_progress
 from tests.support.polling import eventually
+from tests.support.release_objects import PARTS
 from tests.support.releases import Releases
-
-PARTS = ("gateway", "resolver", "builder", "worker", "launcher", "hub", "proxy", "redis", "registry")
 
 
 @pytest.fixture(scope="module")

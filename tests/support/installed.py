@@ -10,6 +10,9 @@ import redis
 from deploy.redis.users import redis_user_name
 from tests.support.launching import Launching
 
+SERVICES = ("gateway", "resolver", "builder", "worker", "launcher")
+"""Parts that are services of ours."""
+
 
 class Installed(Launching):
     """An installation whose parts this machine reaches, and whose secrets it knows."""

@@ -8,9 +8,11 @@ from typing import Any
 
 from deploy.jupyterhub.labels import installation_label
 from tests.support.cluster import Cluster
-from tests.support.installed import Installed
+from tests.support.installed import SERVICES, Installed
 from tests.support.polling import eventually
 
+PARTS = (*SERVICES, "hub", "proxy", "redis", "registry")
+"""Parts of a release with hub, Redis and registry of its own."""
 IN_EVERY_NAMESPACE = {"configmap/kube-root-ca.crt", "serviceaccount/default"}
 
 
