@@ -90,7 +90,7 @@ def test_a_drain_waits_for_the_second_pod_while_the_first_has_no_successor(relea
 def test_the_pages_drain_is_for_nodes_with_servers_on_them(release: HelmRelease, repository: Repository) -> None:
     run_notebook(repository.launch(release), repository)
     [node] = json.loads(release.cluster.kubectl("get", "nodes", "-o", "json"))["items"]
-    [options] = re.findall(r"`kubectl drain NODE ([^`]+)`", section("helm.md", "## Upgrading"))
+    [options] = re.findall(r"`kubectl drain NODE\s([^`]+)`", section("helm.md", "## Upgrading"))
     said = release.cluster.kubectl("drain", node["metadata"]["name"], *options.split(), "--dry-run=server")
     [server] = release.objects("pods", namespace=release.servers)
     assert f"evicting pod {release.servers}/{server['metadata']['name']} (server dry run)" in said
@@ -120,7 +120,8 @@ def test_a_rollback_mends_an_upgrade_whose_hub_never_starts(release: HelmRelease
 
 def waiting_for(release: HelmRelease, part: str) -> set[str]:
     """Return the reasons for which containers of a part have not started."""
-    statuses = [status for pod in release.pods(part) for status in pod["status"].get("containerStatuses", [])]
+    kinds = ("initContainerStatuses", "containerStatuses")
+    statuses = [status for pod in release.pods(part) for kind in kinds for status in pod["status"].get(kind, [])]
     return {status["state"].get("waiting", {}).get("reason", "") for status in statuses}
 
 
