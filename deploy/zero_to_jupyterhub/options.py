@@ -72,12 +72,19 @@ def _check_name(option: str, name: str) -> None:
 
 def _check_origins(origins: str) -> None:
     for origin in filter(None, (part.strip() for part in origins.split(","))):
-        parts = urlsplit(origin)
-        if origin != "*" and (parts.scheme not in {"http", "https"} or not parts.netloc or parts.path.strip("/")):
+        if origin != "*" and not _is_site(origin):
             raise OptionError(
                 f"--allowed-origins has {origin!r}, which is no web site: give their addresses without a path, "
                 "separated by commas, as in https://example.org, or * for all."
             )
+
+
+def _is_site(origin: str) -> bool:
+    try:
+        parts = urlsplit(origin)
+    except ValueError:  # brackets that hold no IPv6 address
+        return False
+    return parts.scheme in {"http", "https"} and bool(parts.netloc) and not parts.path.strip("/")
 
 
 def _bytes(option: str, size: str) -> int:

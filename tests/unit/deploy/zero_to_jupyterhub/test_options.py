@@ -14,6 +14,7 @@ from tests.support.zero_to_jupyterhub import OPTIONS
         ({"image_pull_secrets": ("ok", "n" * 64)}, "--image-pull-secret is 'nnn"),
         ({"token_secret": "-t"}, "--token-secret is '-t'"),
         ({"allowed_origins": "a.example"}, "--allowed-origins has 'a.example', which is no web site"),
+        ({"allowed_origins": "http://["}, "--allowed-origins has 'http://[', which is no web site"),
         ({"allowed_origins": "*,https://a.example/pages"}, "has 'https://a.example/pages'"),
         ({"memory_limit": "2 GB"}, "--memory-limit is '2 GB': give bytes, or a number with K, M, G or T"),
         ({"memory_guarantee": "0"}, "--memory-guarantee is '0'"),
