@@ -54,6 +54,7 @@ class BinderKubeSpawner(OwnerMixin, ContainerMixin, KubeSpawner):
         config=True,
         help="Environment variables that are in a Secret and not in the pod; empty if the hub may create no Secrets.",
     )
+
     _start_id = ""
     _secret: V1Secret | None = None
     _is_pod_created = False
