@@ -17,12 +17,21 @@ from deploy.jupyterhub import database
 _EXPECTED_WARNINGS = (
     "is slow to start", "is slow to become responsive", "has no version header", "Using custom route for Hub",
 )  # fmt: skip
+_SECRETS = {
+    "BINDERY_HUB_API_TOKEN", "BINDERY_CULLER_API_TOKEN", "BINDERY_PROXY_API_PASSWORD", "JUPYTERHUB_CRYPT_KEY"
+}  # fmt: skip
 _NEVER_SECONDS = 10 * 365 * 86400
 
 
 def data_folder() -> Path:
     """Return the folder for the hub's state, and for the process spawner's images and servers."""
     return Path(os.environ.get("BINDERY_DATA_DIR", "data")).absolute()
+
+
+def strip_secrets() -> None:
+    """Remove white space around secrets in the environment: a Secret made from a file ends with a newline."""
+    for name in _SECRETS & os.environ.keys():
+        os.environ[name] = os.environ[name].strip()
 
 
 def configure_hub(c: Any) -> None:

@@ -23,6 +23,7 @@ spawner = os.environ.get("BINDERY_SPAWNER", "process")
 if spawner not in _CONFIGURATIONS:
     sys.exit(f"BINDERY_SPAWNER is {spawner!r}: it is one of {', '.join(_CONFIGURATIONS)}")
 
+configuration.strip_secrets()
 if problem := start_checks.start_problem(os.environ):
     start_refusal.refuse(problem)
 
