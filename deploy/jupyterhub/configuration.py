@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from jupyterhub.app import JupyterHub
 from traitlets.config import LazyConfigValue
 
-from deploy.jupyterhub import database
+from deploy.jupyterhub import database, database_away
 
 _EXPECTED_WARNINGS = (
     "is slow to start", "is slow to become responsive", "has no version header", "Using custom route for Hub",
@@ -149,7 +149,8 @@ def _base_path() -> str:
 
 
 def configure_servers(c: Any, spawner: type) -> None:
-    """Configure how servers are started, by any spawner."""
+    """Configure how servers are started, by any spawner, and what their launcher hears while the database is away."""
+    database_away.answer_unavailable()
     c.JupyterHub.spawner_class = spawner
     c.JupyterHub.allow_named_servers = True
     c.JupyterHub.active_server_limit = 0  # seats are the limit

@@ -10,7 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).absolute().parents[2]))
 
-from deploy.jupyterhub import configuration, database_away, start_checks, start_refusal
+from deploy.jupyterhub import configuration, start_checks, start_refusal
 
 c = get_config()  # type: ignore[name-defined]  # noqa: F821 - JupyterHub defines it
 
@@ -36,4 +36,3 @@ if operator_file := os.environ.get("BINDERY_HUB_CONFIG_FILE"):
 
 if problem := configuration.database_problem(c):
     start_refusal.refuse(problem)
-database_away.answer_unavailable()

@@ -52,6 +52,13 @@ def downgrade(stack: HubStack) -> None:
     subprocess.run(command, cwd=folder, env=stack.env, check=True)
 
 
+def token_of(stack: HubStack, user: str) -> str:
+    """Make a token of a user's own by JupyterHub's command."""
+    command = [str(HUB_PYTHON), "-m", "jupyterhub", "token", "--config", str(CONFIG), user]
+    made = subprocess.run(command, cwd=stack.folder, env=stack.env, check=True, capture_output=True, text=True)
+    return made.stdout.split()[-1]
+
+
 def kill_hub_and_culler(stack: HubStack) -> None:
     """End both at once. A hub that is asked to stop may start its culler anew meanwhile, and then does not end."""
     stack.kill_hub()
@@ -127,7 +134,21 @@ def test_a_culler_that_the_hub_runs_has_a_new_token_at_each_start(tmp_path: Path
 def test_commands_that_read_the_hubs_configuration_leave_the_tokens_of_a_running_hub(stack: HubStack) -> None:
     stack.start()
     assert stack.call("POST", "users/eve").status_code == 201
-    command = [str(HUB_PYTHON), "-m", "jupyterhub", "token", "--config", str(CONFIG), "eve"]
-    made = subprocess.run(command, cwd=stack.folder, env=stack.env, check=True, capture_output=True, text=True)
-    assert stack.call("GET", "user", token=made.stdout.split()[-1]).json()["name"] == "eve"
+    assert stack.call("GET", "user", token=token_of(stack, "eve")).json()["name"] == "eve"
     assert stack.call("GET", "users").status_code == 200
+
+
+def test_an_authenticator_that_fails_costs_the_user_the_rights_as_in_any_hub(stack: HubStack, tmp_path: Path) -> None:
+    config = tmp_path / "config.py"
+    config.write_text(
+        "from jupyterhub.auth import NullAuthenticator\n"
+        "class Failing(NullAuthenticator):\n"
+        "    async def refresh_user(self, user, handler=None):\n"
+        "        raise RuntimeError('no answer')\n"
+        "c.JupyterHub.authenticator_class = Failing\n"
+    )
+    stack.env["BINDERY_HUB_CONFIG_FILE"] = str(config)
+    stack.start()
+    assert stack.call("POST", "users/ada").status_code == 201
+    assert stack.call("GET", "user", token=token_of(stack, "ada")).status_code == 403
+    assert "RuntimeError: no answer" in stack.log.read_text()

@@ -18,6 +18,7 @@ import asyncio, json, sys
 import kubespawner.spawner
 from jupyterhub import orm
 from jupyterhub.app import JupyterHub
+from jupyterhub.handlers import BaseHandler
 
 hub = JupyterHub()
 asyncio.run(hub.initialize(["--config", sys.argv[1]]))
@@ -39,6 +40,7 @@ print(json.dumps({
     "spawner": [spawner.namespace, spawner.image, spawner.consecutive_failure_limit],
     "origins": spawner.cors_allow_origin,
     "pull_secrets": spawner.image_pull_secrets,
+    "prepare": BaseHandler.prepare.__module__,
 }))
 """
 
@@ -78,3 +80,7 @@ def test_the_hub_starts_our_servers_with_the_options(hub: dict[str, Any]) -> Non
 
 def test_servers_have_no_label_that_opens_the_hub(hub: dict[str, Any]) -> None:
     assert hub["labels"] == {"hub.jupyter.org/network-access-hub": "false"}
+
+
+def test_the_hub_answers_503_while_its_database_is_away(hub: dict[str, Any]) -> None:
+    assert hub["prepare"] == "deploy.jupyterhub.database_away"
