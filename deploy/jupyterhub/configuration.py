@@ -9,10 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from jupyterhub.app import JupyterHub
-from traitlets.config import LazyConfigValue
-
-from deploy.jupyterhub import database, database_away
+from deploy.jupyterhub import database_away
 
 _EXPECTED_WARNINGS = (
     "is slow to start", "is slow to become responsive", "has no version header", "Using custom route for Hub",
@@ -28,6 +25,11 @@ def data_folder() -> Path:
     return Path(os.environ.get("BINDERY_DATA_DIR", "data")).absolute()
 
 
+def state_folder() -> Path:
+    """Return the folder for the hub's state alone."""
+    return data_folder() / "hub"
+
+
 def strip_secrets() -> None:
     """Remove white space around secrets in the environment: a Secret made from a file ends with a newline."""
     for name in _SECRETS & os.environ.keys():
@@ -36,15 +38,12 @@ def strip_secrets() -> None:
 
 def configure_hub(c: Any) -> None:
     """Set the hub's addresses, the folder of its state, and the rights of its services."""
-    state = data_folder() / "hub"
+    state = state_folder()
     state.mkdir(parents=True, exist_ok=True, mode=0o700)
     c.JupyterHub.bind_url = os.environ["BINDERY_HUB_BIND_URL"]
     c.JupyterHub.hub_bind_url = listen_url()
     if connect_url := os.environ.get("BINDERY_HUB_CONNECT_URL"):
         c.JupyterHub.hub_connect_url = connect_url
-    c.JupyterHub.db_url = database.database_url(os.environ.get("BINDERY_HUB_DB_URL", ""), state / "jupyterhub.sqlite")
-    # The database outlives releases. JupyterHub keeps a copy of a SQLite file beside it before it changes the schema.
-    c.JupyterHub.upgrade_db = True
     c.JupyterHub.cookie_secret_file = str(state / "cookie_secret")
 
     # Proxy and servers outlive the hub: a hub that is killed and started again finds both.
@@ -56,21 +55,6 @@ def configure_hub(c: Any) -> None:
     c.Authenticator.any_allow_config = True  # else the hub warns that nobody may log in
     c.JupyterHub.services = [{"name": "bindery-launcher", "api_token": os.environ["BINDERY_HUB_API_TOKEN"]}, culler()]
     c.JupyterHub.load_roles = roles()
-
-
-def database_problem(c: Any) -> str:
-    """Return why the hub can't use its database; the hub itself first waits for it, and revokes our services' tokens.
-
-    Commands like `jupyterhub token` also read the hub's configuration, perhaps while the hub runs: they do neither.
-    """
-    url = c.JupyterHub.db_url
-    if not JupyterHub.initialized():
-        return database.url_problem(url)
-    options = c.JupyterHub.get("db_kwargs", {})
-    if isinstance(options, LazyConfigValue):  # `c.JupyterHub.db_kwargs.update(...)`
-        options = options.get_value({})
-    wait_seconds = float(os.environ.get("BINDERY_HUB_DB_WAIT_SECONDS", "60"))
-    return database.start_problem(url, options, [str(role["name"]) for role in roles()], wait_seconds)
 
 
 def listen_url() -> str:

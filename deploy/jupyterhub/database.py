@@ -1,6 +1,7 @@
 """The hub's database, in SQLite or by URL: the hub waits for one that is away, and says in a sentence what is wrong."""
 
 import math
+import os
 import re
 import signal
 import sys
@@ -24,11 +25,10 @@ _REFUSALS = re.compile(
 )
 """What PostgreSQL and MySQL say when they refuse something. Whatever else keeps a client out may pass by itself."""
 
+_READ_ONLY = "25006"
+"""SQLSTATE of PostgreSQL's refusal to write. A standby says it until it becomes the primary."""
+
 _PAUSE_SECONDS = 0.5
-_TRY_SECONDS = (2, 10)
-"""How long one attempt to connect may take, at least and at most: the next one finds a server that has moved."""
-_WITH_TIMEOUT = {"mariadbconnector", "mysqldb", "psycopg", "psycopg2", "pymysql"}
-"""The drivers that take this time as `connect_timeout`."""
 
 
 def database_url(given: str, sqlite_file: Path) -> str:
@@ -49,10 +49,41 @@ def url_problem(url: str) -> str:
     return "" if isinstance(parsed, URL) else parsed
 
 
+def with_timeouts(url: str, options: Mapping[str, Any], seconds: int) -> dict[str, Any]:
+    """Return options of `create_engine` by which no call waits much longer than `seconds` for a server that is gone.
+
+    JupyterHub's calls hold up all its other work. What the URL or the options themselves say takes precedence.
+    """
+    parsed = make_url(url)
+    timeouts = _timeouts(parsed.get_dialect().driver, seconds)
+    timeouts = {name: value for name, value in timeouts.items() if name not in parsed.query}
+    if not timeouts:
+        return dict(options)
+    return {**options, "connect_args": timeouts | dict(options.get("connect_args", {}))}
+
+
+def _timeouts(driver: str, seconds: int) -> dict[str, int | str]:
+    """Return a driver's own options: of libpq for PostgreSQL, and of the socket for MySQL."""
+    if driver in {"psycopg", "psycopg2"}:
+        return {
+            "connect_timeout": seconds,
+            "tcp_user_timeout": seconds * 1000,
+            # A server that has got a query owes no packet but the answer, so it is asked whether it is still there.
+            "keepalives_idle": math.ceil(seconds / 2),
+            "keepalives_interval": 1,
+            "keepalives_count": math.ceil(seconds / 2),
+            "options": f"-c statement_timeout={seconds * 1000}",
+        }
+    if driver in {"mariadbconnector", "mysqldb", "pymysql"}:
+        return dict.fromkeys(("connect_timeout", "read_timeout", "write_timeout"), seconds)
+    return {}
+
+
 def start_problem(url: str, options: Mapping[str, Any], services: Iterable[str], wait_seconds: float) -> str:
     """Let the database forget the tokens of `services`; return why that can't be done, and what to do.
 
-    A database that does not answer is waited for, and one that refuses the login is not. `options` are those that
+    A database that does not answer, or is a standby still, is waited for, and one that refuses the login is not. Each
+    step takes as long as `options` let it, so `wait_seconds` may be exceeded by a few of them. `options` are those that
     JupyterHub gives to `create_engine`. No sentence has the password.
     """
     parsed = _parsed(url)
@@ -62,27 +93,26 @@ def start_problem(url: str, options: Mapping[str, Any], services: Iterable[str],
     place, names = _place(parsed), list(services)
     ends_at = time.monotonic() + wait_seconds
     told = False
+    # Until JupyterHub runs: a container's first process ignores it otherwise.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     while True:
         try:
-            _prepare(parsed, options, names, ends_at - time.monotonic())
+            _prepare(parsed, options, names)
         except (SQLAlchemyError, TypeError, ValueError) as error:
             reason = _reason(parsed, error)
             if not _may_pass(parsed, error):
-                return (
-                    f"The hub can't start: its database {place} can't be used ({reason}). Correct {VARIABLE}, or what "
-                    "the database allows its user."
-                )
+                advice = _advice(parsed, error, f"Correct {VARIABLE}, or what the database allows its user.")
+                return f"The hub can't start: its database {place} can't be used ({reason}). {advice}"
             if time.monotonic() >= ends_at:
+                advice = _advice(parsed, error, f"Start the database, or correct {VARIABLE}.")
                 return (
                     f"The hub can't start: its database {place} could not be used for {wait_seconds:g} s ({reason}). "
-                    f"Start the database, or correct {VARIABLE}."
+                    f"{advice}"
                 )
         else:
             return ""
         if not told:
             told = True
-            # Until JupyterHub runs: a container's first process ignores it otherwise.
-            signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
             sys.stderr.write(f"The hub waits for its database {place} ({reason}).\n")
         time.sleep(_PAUSE_SECONDS)
 
@@ -113,13 +143,9 @@ def _parsed(given: str) -> URL | str:
     return url
 
 
-def _prepare(url: URL, options: Mapping[str, Any], services: Iterable[str], seconds: float) -> None:
-    """Connect once, within about `seconds` unless the URL or the options say how long, and forget the tokens."""
-    shortest, longest = _TRY_SECONDS
-    arguments = dict(options.get("connect_args", {}))
-    if url.get_dialect().driver in _WITH_TIMEOUT and "connect_timeout" not in url.query:
-        arguments.setdefault("connect_timeout", min(longest, max(shortest, math.ceil(seconds))))
-    engine = create_engine(url, **{**options, "connect_args": arguments})
+def _prepare(url: URL, options: Mapping[str, Any], services: Iterable[str]) -> None:
+    """Connect once, and forget the tokens."""
+    engine = create_engine(url, **options)
     try:
         with engine.begin() as connection:
             if inspect(connection).get_table_names():
@@ -153,9 +179,31 @@ def _reason(url: URL, error: Exception) -> str:
     return reason
 
 
+def _sqlstate(error: BaseException | None) -> str:
+    """Return PostgreSQL's code of an error, which its two drivers name differently."""
+    return str(getattr(error, "sqlstate", None) or getattr(error, "pgcode", None))
+
+
 def _may_pass(url: URL, error: Exception) -> bool:
     """Return whether the database may be usable a little later."""
+    if isinstance(error, DBAPIError) and _sqlstate(error.orig) == _READ_ONLY:
+        return True
     if not isinstance(error, OperationalError):
         return False
     said = _said(error)
     return "locked" in said if url.get_backend_name() == "sqlite" else not _REFUSALS.search(said)
+
+
+def _advice(url: URL, error: Exception, otherwise: str) -> str:
+    """Return what to do about a SQLite file, whose variable is mostly unset; `otherwise` for all else."""
+    if url.get_backend_name() != "sqlite" or not isinstance(error, DBAPIError):
+        return otherwise
+    folder = Path((url.database or "").removeprefix("file:")).parent
+    said = _said(error)
+    if "locked" in said:
+        return "End the other program that uses this file."
+    if "full" in said:
+        return f"Make room on the disk of the folder {folder}."
+    if "unable to open" in said or "readonly" in said:
+        return f"The folder {folder} must exist, and the hub's user ({os.getuid()}) must be able to write to both."
+    return f"Check this file and the disk of the folder {folder}; without the file, the hub begins with a new one."

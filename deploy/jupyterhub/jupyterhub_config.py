@@ -10,7 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).absolute().parents[2]))
 
-from deploy.jupyterhub import configuration, start_checks, start_refusal
+from deploy.jupyterhub import configuration, database_configuration, start_checks, start_refusal
 
 c = get_config()  # type: ignore[name-defined]  # noqa: F821 - JupyterHub defines it
 
@@ -28,11 +28,12 @@ if problem := start_checks.start_problem(os.environ):
     start_refusal.refuse(problem)
 
 configuration.configure_hub(c)
+database_configuration.configure_database(c)
 configuration.configure_traefik(c)
 import_module(_CONFIGURATIONS[spawner]).configure(c)
 
 if operator_file := os.environ.get("BINDERY_HUB_CONFIG_FILE"):
     load_subconfig(str(Path(operator_file).absolute()))  # type: ignore[name-defined]  # noqa: F821 - JupyterHub defines it
 
-if problem := configuration.database_problem(c):
+if problem := database_configuration.database_problem(c):
     start_refusal.refuse(problem)

@@ -22,6 +22,7 @@ _WHOLE = "a whole number above 0"
 _OR_NONE = "a number, or 0 for no limit"
 _WHOLE_OR_NONE = "a whole number, or 0 for no limit"
 _NUMBERS = {
+    "BINDERY_HUB_DB_TIMEOUT_SECONDS": _WHOLE,
     "BINDERY_HUB_DB_WAIT_SECONDS": _POSITIVE,
     "BINDERY_SERVER_CONNECT_SECONDS": _POSITIVE,
     "BINDERY_SERVER_START_TIMEOUT_SECONDS": _POSITIVE,

@@ -54,6 +54,8 @@ HUB = {
     "BINDERY_HUB_CONFIG_FILE": "A file of yours that the hub's configuration reads last: it may change everything.",
     "BINDERY_HUB_DB_URL": "URL of the hub's database, such as postgresql://user:password@host:5432/name: "
     "[more](hubs.md#the-hubs-database). Empty: the SQLite file `hub/jupyterhub.sqlite` in the folder of data.",
+    "BINDERY_HUB_DB_TIMEOUT_SECONDS": "How long the hub, all of which waits meanwhile, may wait for its database to "
+    "connect or to answer: [exactly](hubs.md#the-hubs-database). A whole number.",
     "BINDERY_HUB_DB_WAIT_SECONDS": "How long the hub waits at its start for a database that does not answer, or is "
     "locked.",
     "BINDERY_HUB_LISTEN_HOST": "Address that the hub itself listens on, or a name that has it; empty: 127.0.0.1.",

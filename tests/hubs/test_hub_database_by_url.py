@@ -8,17 +8,9 @@ import pytest
 
 from deploy.jupyterhub.database import start_problem
 from tests.support.polling import eventually
-from tests.support.postgres import Postgres, running_postgres
+from tests.support.postgres import Postgres
 from tests.support.quick_jupyter import quick_jupyter_wheel
 from tests.support.real_hub import HubStack, make_environment, make_image
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[Postgres]:
-    """A server with the database `hub`, which belongs to the user of that name."""
-    with running_postgres() as postgres:
-        postgres.make_database("hub", owner="hub")
-        yield postgres
 
 
 @pytest.fixture

@@ -1,12 +1,20 @@
 """What is wrong with the hub's database is said in one sentence, which never has the password."""
 
+import os
+import signal
+import socket
 import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from deploy.jupyterhub.database import database_url, start_problem, url_problem
+from deploy.jupyterhub.database import database_url, start_problem, url_problem, with_timeouts
+from tests.support.paths import CHECKOUT
 from tests.support.ports import free_ports
 
 NO_URL = (
@@ -61,6 +69,64 @@ def test_a_driver_that_is_not_installed_is_named() -> None:
     assert "secret" not in problem
 
 
+@pytest.fixture
+def silent() -> Iterator[socket.socket]:
+    """A server whose connections are opened by the system, and which never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener
+
+
+def url_at(silent: socket.socket, scheme: str) -> str:
+    return f"{scheme}://hub:secret@127.0.0.1:{silent.getsockname()[1]}/names"
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("scheme", ["postgresql+psycopg", "mysql+pymysql"])
+def test_a_server_that_takes_connections_and_says_nothing_is_waited_for_and_then_named(
+    scheme: str, silent: socket.socket
+) -> None:
+    url = url_at(silent, scheme)
+    problem = start_problem(url, with_timeouts(url, {}, 1), [], wait_seconds=0.1)
+    assert "/names could not be used for 0.1 s (" in problem
+
+
+@pytest.mark.timeout(30)
+def test_a_hub_that_is_stopped_during_its_first_attempt_ends_as_the_first_process_of_a_container_must(
+    silent: socket.socket,
+) -> None:
+    program = "import sys; from deploy.jupyterhub.database import start_problem; start_problem(sys.argv[1], {}, [], 9)"
+    command = [sys.executable, "-c", program, url_at(silent, "mysql+pymysql")]
+    with subprocess.Popen(command, cwd=CHECKOUT) as hub:
+        connection, _ = silent.accept()
+        hub.send_signal(signal.SIGTERM)
+        assert hub.wait() == 1  # -15 if it was up to the system, which spares the first process
+        connection.close()
+
+
+def test_every_driver_has_a_limit_of_time() -> None:
+    socket_only = {"connect_timeout": 4, "read_timeout": 4, "write_timeout": 4}
+    assert with_timeouts("mysql+pymysql://db/hub", {}, 4) == {"connect_args": socket_only}
+    libpq = {
+        "connect_timeout": 4, "tcp_user_timeout": 4000, "options": "-c statement_timeout=4000",
+        "keepalives_idle": 2, "keepalives_interval": 1, "keepalives_count": 2,
+    }  # fmt: skip
+    assert with_timeouts("postgresql://db/hub", {}, 4) == {"connect_args": libpq}
+    assert with_timeouts("postgresql+psycopg://db/hub", {}, 4) == {"connect_args": libpq}
+
+
+@pytest.mark.parametrize("options", [{}, {"pool_size": 2}, {"connect_args": {"timeout": 1}}])
+def test_a_sqlite_files_options_stay_as_they_are(options: dict[str, Any]) -> None:
+    assert with_timeouts("sqlite:////data/hub.sqlite", options, 4) == options
+
+
+def test_options_of_the_url_and_of_the_hubs_configuration_take_precedence() -> None:
+    given = {"pool_size": 2, "connect_args": {"write_timeout": 9, "ssl": True}}
+    assert with_timeouts("mysql+pymysql://db/hub?read_timeout=8", given, 4) == {
+        "pool_size": 2,
+        "connect_args": {"connect_timeout": 4, "write_timeout": 9, "ssl": True},
+    }
+
+
 @pytest.mark.parametrize("scheme", ["postgresql", "postgresql+psycopg", "mysql+pymysql"])
 def test_a_server_that_does_not_answer_is_waited_for_and_then_named(scheme: str) -> None:
     [port] = free_ports(1, avoid=set())
@@ -88,12 +154,18 @@ def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
     file = tmp_path / "hub.sqlite"
     file.write_bytes(b"x" * 4096)
     problem = start_problem(sqlite_url(file), {}, [], wait_seconds=3600)
-    assert problem.startswith(f"The hub can't start: its database {file} can't be used (file is not a database). ")
+    assert problem == (
+        f"The hub can't start: its database {file} can't be used (file is not a database). Check this file and the "
+        f"disk of the folder {tmp_path}; without the file, the hub begins with a new one."
+    )
 
 
 def test_a_folder_that_does_not_exist_is_named(tmp_path: Path) -> None:
     problem = start_problem(sqlite_url(tmp_path / "none" / "hub.sqlite"), {}, [], wait_seconds=3600)
     assert f"its database {tmp_path}/none/hub.sqlite can't be used (unable to open database file)" in problem
+    assert problem.endswith(
+        f"The folder {tmp_path}/none must exist, and the hub's user ({os.getuid()}) must be able to write to both."
+    )
 
 
 def test_a_locked_file_is_waited_for_and_then_named(tmp_path: Path) -> None:
@@ -103,6 +175,7 @@ def test_a_locked_file_is_waited_for_and_then_named(tmp_path: Path) -> None:
         options = {"connect_args": {"timeout": 0.01}}
         problem = start_problem(sqlite_url(file), options, [], wait_seconds=0.1)
         assert f"its database {file} could not be used for 0.1 s (database is locked)" in problem
+        assert problem.endswith("). End the other program that uses this file.")
     assert start_problem(sqlite_url(file), options, [], wait_seconds=0.1) == ""
 
 
@@ -115,4 +188,20 @@ def test_a_new_database_is_left_without_tables(tmp_path: Path) -> None:
 def test_a_new_database_that_may_not_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "new").touch()
     problem = start_problem(f"sqlite:///file:{tmp_path}/new?mode=ro&uri=true", {}, [], wait_seconds=3600)
-    assert "can't be used (attempt to write a readonly database). Correct BINDERY_HUB_DB_URL, or what " in problem
+    assert (
+        f"can't be used (attempt to write a readonly database). The folder {tmp_path} must exist, and the " in problem
+    )
+
+
+class OnFullDisk(sqlite3.Connection):
+    """A connection whose file may not grow, of which SQLite says the same as of a full disk."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.execute("PRAGMA max_page_count = 1")
+
+
+def test_a_file_on_a_full_disk_is_named_with_its_folder(tmp_path: Path) -> None:
+    options = {"connect_args": {"factory": OnFullDisk}}
+    problem = start_problem(sqlite_url(tmp_path / "new"), options, [], wait_seconds=3600)
+    assert f"(database or disk is full). Make room on the disk of the folder {tmp_path}." in problem

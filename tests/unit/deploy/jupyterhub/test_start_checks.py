@@ -41,6 +41,7 @@ def test_a_variable_that_is_missing_or_empty_is_named(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "values", "meaning"),
     [
+        ("BINDERY_HUB_DB_TIMEOUT_SECONDS", ["", "0", "2.5"], "a whole number above 0"),
         ("BINDERY_HUB_DB_WAIT_SECONDS", ["", "0", "-1"], "a number above 0"),
         ("BINDERY_SERVER_CONNECT_SECONDS", ["", "0", "-1", "3s", "nan", "inf"], "a number above 0"),
         ("BINDERY_SERVER_START_TIMEOUT_SECONDS", ["", "0"], "a number above 0"),

@@ -15,7 +15,8 @@ def test_what_no_pod_needs_is_left_out() -> None:
     names = {path.removeprefix("deploy/") for path in spawner_files()}
     assert {"__init__.py", "jupyterhub/__init__.py", "jupyterhub/kube_spawner.py", "jupyterhub/labels.py"} <= names
     assert names.isdisjoint(
-        f"jupyterhub/{other}.py" for other in ("docker_spawner", "process_spawner", "proxy", "jupyterhub_config")
+        f"jupyterhub/{other}.py"
+        for other in ("database", "docker_spawner", "jupyterhub_config", "process_spawner", "proxy", "service_tokens")
     )
 
 
