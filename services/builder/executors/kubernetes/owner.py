@@ -4,7 +4,6 @@ A Job owns its pod and its Secret, so they go with it.
 Source: https://kubernetes.io/docs/concepts/architecture/garbage-collection/
 """
 
-import asyncio
 import time
 from collections.abc import Sequence
 
@@ -15,6 +14,7 @@ from services.builder.executors.kubernetes.settings import KubernetesSettings
 from services.builder.executors.kubernetes.states import Json
 from services.common.net.http import only_dict
 from services.common.service.logging import get_logger
+from services.common.service.single_flight import SingleFlight
 
 log = get_logger(__name__)
 
@@ -34,7 +34,7 @@ class Owner:
         self._api = api
         self._settings = settings
         self._name = settings.kubernetes_owner
-        self._reading = asyncio.Lock()
+        self._reads: SingleFlight[None] = SingleFlight()
         self._uid = ""
         self._obstacle: Obstacle | None = None
         self._read_again_at = 0.0
@@ -44,15 +44,14 @@ class Owner:
 
         With `is_uid_doubtful`, a uid that is remembered does not count: whoever has deleted a ConfigMap and made it
         anew has it another uid, and a Job that names the old one is removed at once. Raise `UnusableOwnerError`, and
-        `ExecutorUnavailableError`.
+        `ExecutorUnavailableError`: all who wait for one read have its end, so that an outage costs each one timeout.
         """
         if not self._name:
             return ()
 
-        async with self._reading:
-            is_doubtful = is_uid_doubtful and self._obstacle is None
-            if is_doubtful or time.monotonic() >= self._read_again_at:
-                await self._read()
+        is_doubtful = is_uid_doubtful and self._obstacle is None
+        if is_doubtful or time.monotonic() >= self._read_again_at:
+            await self._reads.run(self._name, self._read)
         if self._obstacle:
             raise UnusableOwnerError(self._obstacle)
         return ({"apiVersion": "v1", "kind": "ConfigMap", "name": self._name, "uid": self._uid},)

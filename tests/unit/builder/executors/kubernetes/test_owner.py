@@ -6,12 +6,17 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from aiohttp import web
 
-from services.builder.executors.base import Attempt, Batch, Finished
+from services.builder.executors.base import Attempt, Batch, ExecutorUnavailableError, Finished
 from services.builder.executors.kubernetes import owner
+from services.builder.executors.kubernetes.api import Api
 from services.builder.executors.kubernetes.executor import KubernetesExecutor
-from tests.support.kubernetes_api import Json, KubernetesApi, working
+from services.builder.executors.kubernetes.settings import KubernetesSettings
+from tests.support.kubernetes_api import Json, KubernetesApi, serving, working
+from tests.support.polling import until
 from tests.support.sample_builds import ATTEMPT
+from tests.support.settings import settings_for
 
 NAME = "bindery"
 JOB = f"bindery-{ATTEMPT.name}"
@@ -68,6 +73,31 @@ async def test_one_call_reads_the_uid_for_all_jobs_of_a_while_and_another_finds_
         now += 2
         assert (await owners_of_a_new_job(executor, api, attempt(21)))[0]["uid"] == new_uid
         assert api.reads.count("configmaps") == 2
+
+
+async def test_all_who_wait_for_a_read_fail_with_it_though_the_first_of_them_has_left(tmp_path: Path) -> None:
+    reads = 0
+    may_fail = asyncio.Event()
+
+    async def fail(_: web.Request) -> web.Response:
+        nonlocal reads
+        reads += 1
+        await may_fail.wait()
+        return web.Response(status=503)
+
+    async with serving(fail, tmp_path) as config:
+        settings = settings_for(KubernetesSettings, {"kubernetes_config": str(config), "kubernetes_owner": NAME})
+        api = Api(settings)
+        config_map = owner.Owner(api, settings)
+        first, *others = [asyncio.create_task(config_map.references()) for _ in range(5)]
+        await until(lambda: reads == 1)
+        first.cancel()
+        await until(lambda: reads == 2)
+        may_fail.set()
+        ends = await asyncio.gather(*others, return_exceptions=True)
+        await api.aclose()
+    assert [type(end) for end in ends] == [ExecutorUnavailableError] * 4
+    assert reads == 2
 
 
 async def test_another_run_of_a_build_reads_the_uid_again_for_the_old_one_may_be_why_its_job_vanished(
