@@ -39,6 +39,12 @@ class SeatPosition(NamedTuple):
 
     number: int
     reason: str = ""
+    blocked_by: BlockedBy = BlockedBy.ADMISSIBLE
+
+    @property
+    def waits_for_count(self) -> bool:
+        """Whether the launch waits because the running servers are not counted yet."""
+        return self.number > 0 and self.blocked_by is BlockedBy.NOT_COUNTED
 
     @property
     def is_seated(self) -> bool:

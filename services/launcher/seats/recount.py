@@ -74,7 +74,8 @@ class Recount:
             self._seats.on_count_failed(f"JupyterHub can't say: {error}.")
             raise
         except BinderyError as error:
-            self._seats.on_count_failed(f"JupyterHub can't say: {error}", refusal=error)
+            refusal = error if error.has_code("hub_token_refused") else None  # others pass: a proxy's 404, for one
+            self._seats.on_count_failed(f"JupyterHub can't say: {error}", refusal)
             raise
         self._seats.count_error = ""
         self._seats.count_refusal = None

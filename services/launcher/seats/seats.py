@@ -96,7 +96,7 @@ class Seats:
         self.count_error = ""
         """Why the running servers could not be counted, while that is so."""
         self.count_refusal: BinderyError | None = None
-        """The hub's refusal to let them be counted, while that is so: it is the operator's move, and no wait helps."""
+        """The hub's refusal of our token, by which they can't be counted: only the operator can mend that."""
 
     def _call(self, script: str, *args: ScriptArg) -> ScriptCall:
         keys = [self._holders_key, self._waiting_key, self._requests_key, self._held_key, self._counted_key]
@@ -128,7 +128,8 @@ class Seats:
             BlockedBy.KEPT_OUT: QUOTA_REACHED,
             BlockedBy.NOT_COUNTED: f"{COUNT_UNKNOWN} {self.count_error}".strip(),
         }
-        return SeatPosition(number, reasons[BlockedBy(blocked_by)])
+        kind = BlockedBy(blocked_by)
+        return SeatPosition(number, reasons[kind], kind)
 
     async def take(self, server: Server, repo: ResolvedRepo) -> SeatPosition:
         """Take a seat or a position in the queue; NEVER or FULL if the server gets neither."""

@@ -24,7 +24,7 @@ from services.launcher.hub.errors import HubUnavailable
 from services.launcher.hub.removal import remove_from_hub
 from services.launcher.hub.retry_budget import PAUSE_MAX_SECONDS, Deadline, RetryBudget
 from services.launcher.seats.positions import SeatAnswer, SeatPosition, raise_if_refused
-from services.launcher.seats.seats import COUNT_UNKNOWN, Seats
+from services.launcher.seats.seats import Seats
 from services.launcher.settings import LauncherSettings
 from services.launcher.start.relay import SPAWNER_FIRST_SECONDS, ProgressEnd, Relay
 from services.launcher.start.route import await_route
@@ -129,8 +129,8 @@ class Start:
     async def _wait_for_seat(self) -> bool:
         """Wait for a seat and announce the position in the queue as it changes. Return whether there was a wait.
 
-        Raise `BinderyError`: `quota_exceeded`, or `hub_unavailable` if the running servers could not be counted, or at
-        once what the hub refused that with.
+        Raise `BinderyError`: `quota_exceeded`, `hub_unavailable` if the running servers could not be counted, or at
+        once `hub_token_refused` if the hub does not let them be counted.
         """
         deadline = self.server.created_at + self.settings.seat_wait_seconds
         position = self.position if self.position is not None else await self._take_seat()
@@ -146,7 +146,7 @@ class Start:
                     continue
                 raise_if_refused(watched.position.number)
                 refusal = self.seats.count_refusal
-                if refusal and watched.position.reason.startswith(COUNT_UNKNOWN):
+                if refusal and watched.position.waits_for_count:
                     raise BinderyError(refusal.code, refusal.detail)
 
                 now = clock.now()
@@ -167,7 +167,7 @@ class Start:
         return True
 
     def _seat_timeout(self, position: SeatPosition) -> BinderyError:
-        if position.reason.startswith(COUNT_UNKNOWN):
+        if position.waits_for_count:
             return BinderyError("hub_unavailable", position.reason)
         seconds = self.settings.seat_wait_seconds
         return BinderyError("quota_exceeded", f"Too many servers are running: no seat became free in {seconds:.0f} s.")

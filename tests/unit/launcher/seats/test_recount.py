@@ -63,6 +63,17 @@ async def test_a_launch_that_waits_for_a_hub_which_refuses_the_token_fails_at_on
         assert (await launcher.outcome(await launcher.request_server("second"))).state is ServerState.READY
 
 
+async def test_a_launch_that_waits_for_a_hub_whose_proxy_does_not_know_it_yet_goes_on_waiting(
+    start_launcher: StartLauncher, hub: FakeHub
+) -> None:
+    hub.answer("GET", "/hub/api/users", (404, "text/html", b"<h1>404</h1>", {}))
+    async with start_launcher(counts=False, seats_total=2) as launcher:
+        server = await launcher.request_server()
+        await launcher.until_message(server, "JupyterHub can't say: JupyterHub refused: it answered 404")
+        hub.scripted_answers.clear()
+        assert (await launcher.outcome(server)).state is ServerState.READY
+
+
 async def test_a_launch_of_a_fresh_installation_has_its_seat_as_soon_as_the_hub_was_listed(
     start_launcher: StartLauncher, hub: FakeHub
 ) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from services.common.context import ProcessContext
 from services.common.models.errors import BinderyError
-from services.launcher.seats.positions import SeatAnswer, SeatPosition
+from services.launcher.seats.positions import BlockedBy, SeatAnswer, SeatPosition
 from services.launcher.seats.seats import COUNT_UNKNOWN, QUOTA_REACHED, SeatClaim
 from tests.support.in_process_launcher import REPO
 from tests.support.sample_seats import ask, look, repo_of, seats_of, server
@@ -102,7 +102,7 @@ async def test_a_repository_at_its_quota_keeps_no_other_one_waiting(context: Pro
     assert [await ask(seats, number) for number in range(4)] == [0, 0, 1, 2]
     assert await ask(seats, 4, "b") == 0
     assert await ask(seats, 5, "b", quota=1) == 1  # its repository has fewer seats
-    assert (await seats.take(server(3), repo_of("a"))) == SeatPosition(3, QUOTA_REACHED)
+    assert (await seats.take(server(3), repo_of("a"))) == SeatPosition(3, QUOTA_REACHED, BlockedBy.KEPT_OUT)
     await seats.release("server-004")
     assert await look(seats, 2, 5) == [1, 0]
 
@@ -157,6 +157,7 @@ async def test_until_it_is_known_how_many_servers_run_nobody_gets_a_seat(context
     place = await seats.take(server(2), repo_of("a"))
     assert place.queue
     assert place.queue.reason == COUNT_UNKNOWN
+    assert place.waits_for_count
     token = await seats.begin_count()
     assert await seats.begin_count() == token  # another launcher counts, too
     await seats.count(SeatClaim("server-009", "https://example.org/b"))
