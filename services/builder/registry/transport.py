@@ -1,7 +1,5 @@
 """HTTP to a registry and to the realms that it names: pooled, with a limit on everything, and failures as sentences."""
 
-import os
-import socket
 import ssl
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +9,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from services.builder.registry.settings import RegistrySettings
+from services.common.net.failures import failure_reason
 from services.common.net.hosts import plain_host
 from services.common.net.http import CALLS
 from services.common.net.reply import Reply
@@ -74,7 +73,7 @@ class Transport:
                 return await self._send(method, url, headers=headers, params=params, form=form)
             except (aiohttp.ClientError, OSError, TimeoutError, UnicodeError) as error:
                 if retries_left == 0 or not _is_transient(error):
-                    raise RegistryUnavailable(self._sentence(error)) from error
+                    raise RegistryUnavailable(self._reason(error)) from error
 
             retries_left -= 1
             await backoff.sleep()
@@ -120,46 +119,14 @@ class Transport:
         authorization = aiohttp.encode_basic_auth(*self._proxy.login)
         return {"proxy": self._proxy.url, "proxy_headers": {"Authorization": authorization}}
 
-    def _sentence(self, error: Exception) -> str:
-        """Return the end of the sentence "it can't be asked: …" for an error of aiohttp or the system."""
-        settings = self._settings
+    def _reason(self, error: Exception) -> str:
+        """Return the end of the sentence "it can't be asked: …": the proxy's failure, or the registry's."""
         match error:
-            # The proxy between us and the registry
             case aiohttp.ClientHttpProxyError():
                 return f"the outbound proxy answered {error.status} (BINDERY_OUTBOUND_PROXY_EXCEPT: hosts inside)"
             case aiohttp.ClientProxyConnectionError():
                 return "the outbound proxy can't be reached"
-
-            # TLS
-            case aiohttp.ClientConnectorCertificateError():
-                why = getattr(error.certificate_error, "verify_message", "") or "it does not match"
-                return f"its certificate is not trusted ({why.rstrip('.')})"
-            case aiohttp.ClientSSLError() | ssl.SSLError():
-                return "it does not speak TLS as we do"
-
-            # Time
-            case aiohttp.ConnectionTimeoutError():
-                return f"no connection within {settings.registry_connect_seconds:g} s"
-            case TimeoutError():
-                return f"no answer within {settings.registry_read_seconds:g} s"
-
-            # The address
-            case aiohttp.ClientConnectorDNSError() | socket.gaierror():
-                return "its name is not known"
-            case aiohttp.TooManyRedirects():
-                return "it redirects in circles"
-            case aiohttp.InvalidURL() | UnicodeError():
-                return "its address, or one that it names, is not a URL"
-
-            # The connection and what comes over it
-            case aiohttp.ServerDisconnectedError() | aiohttp.ClientPayloadError() | ConnectionResetError():
-                return "it broke off the connection"
-            case aiohttp.ClientConnectorError(os_error=OSError(errno=int(number))) if number > 0:
-                return os.strerror(number).lower()
-            case aiohttp.ClientResponseError():
-                return "it does not speak HTTP as we do"
-
-        return type(error).__name__
+        return failure_reason(error, self._timeout)
 
     async def aclose(self) -> None:
         """Close every connection."""

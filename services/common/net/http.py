@@ -5,7 +5,6 @@ launch makes four.
 """
 
 import contextlib
-import os
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 from urllib.parse import unquote
@@ -18,6 +17,7 @@ from services.common.models import Problem
 from services.common.models.error_codes import ErrorCode, known_code
 from services.common.models.errors import BinderyError
 from services.common.models.problem import PROBLEM_MEDIA_TYPE
+from services.common.net.failures import failure_reason
 from services.common.net.reply import Reply
 from services.common.service.call_accounting import call_reason
 from services.common.service.correlation import SERVICE_HEADER, outgoing_headers
@@ -74,12 +74,14 @@ class PooledClient:
         if self._session is None:  # created by the first call, as it belongs to the loop that runs then
             connector: aiohttp.BaseConnector
             if self._socket:
-                connector = aiohttp.UnixConnector(self._socket, limit=self._connections, keepalive_timeout=60)
+                connector = aiohttp.UnixConnector(
+                    self._socket, limit=self._connections, keepalive_timeout=60
+                )
             else:
                 # No cache of names: a container that is made anew may get the address that another one had.
                 connector = aiohttp.TCPConnector(
-                    limit=self._connections, keepalive_timeout=60, resolver=aiohttp.ThreadedResolver(),
-                    use_dns_cache=False,
+                    limit=self._connections, keepalive_timeout=60,
+                    resolver=aiohttp.ThreadedResolver(), use_dns_cache=False,
                 )  # fmt: skip
 
             self._session = aiohttp.ClientSession(
@@ -117,7 +119,7 @@ class PooledClient:
             ) as response:  # fmt: skip
                 return Reply(status=response.status, headers=response.headers, body=await response.read())
         except (aiohttp.ClientError, OSError) as error:
-            raise PeerUnreachable(_why(error)) from error
+            raise PeerUnreachable(failure_reason(error, self._timeout)) from error
 
     @contextlib.asynccontextmanager
     async def stream(
@@ -129,7 +131,7 @@ class PooledClient:
             async with self._open().get(self._url(path), headers=headers, allow_redirects=False) as reply:
                 yield reply
         except (aiohttp.ClientError, OSError) as error:
-            raise PeerUnreachable(_why(error)) from error
+            raise PeerUnreachable(failure_reason(error, self._timeout)) from error
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -188,16 +190,6 @@ class ServiceClient:
     async def aclose(self) -> None:
         """Close every connection."""
         await self._client.aclose()
-
-
-def _why(error: Exception) -> str:
-    """Return why there is no connection, as people say it, or else the kind of the failure."""
-    match error:
-        case aiohttp.ClientConnectorDNSError():
-            return "its name is not known"
-        case aiohttp.ClientConnectorError(os_error=OSError(errno=int(number))) if number > 0:
-            return os.strerror(number).lower()
-    return type(error).__name__
 
 
 def only_dict(value: Any) -> dict[str, Any]:

@@ -117,11 +117,11 @@ async def test_a_registry_that_says_nothing_is_away_within_the_bound_and_not_ask
 
     async with scripted_registry(silence) as registry:
         error = await away(registry.images(registry_read_seconds=0.1), registry.image)
-        assert error.detail.endswith("no answer within 0.1 s.")
+        assert error.detail.endswith("it sent nothing for 0.1 s.")
         assert len(registry.requests) == 1
         started_at = time.monotonic()
         error = await away(registry.images(registry_wait_seconds=0.2), registry.image)
-        assert error.detail.endswith("within 0.2 s.") or error.detail.endswith("no answer within 1 s.")
+        assert error.detail.endswith("within 0.2 s.")
         assert time.monotonic() - started_at < 0.9
 
 
