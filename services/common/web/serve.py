@@ -176,5 +176,5 @@ def _settings_for_probes() -> ServiceSettings:
     kinds = {"listen_host": str, "listen_port": int, "start_problem_shown_seconds": float, "service_token": SecretStr}
     for name, kind in kinds.items():
         with contextlib.suppress(KeyError, ValueError):
-            values[name] = kind(os.environ[f"BINDERY_{name.upper()}"])
+            values[name] = kind(os.environ[f"BINDERY_{name.upper()}"].strip())
     return ServiceSettings.model_construct(None, **values)

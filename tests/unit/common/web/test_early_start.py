@@ -248,6 +248,7 @@ def test_a_container_shows_for_a_while_why_its_service_can_not_start(
     """A container that only restarts has no health."""
     (port,) = free_ports(1, set())
     own = {"listen_host": "127.0.0.1", "listen_port": port, "start_problem_shown_seconds": 3600, "listen_socket": ""}
+    own["service_token"] = f"{TOKEN}\n"  # as a file's
     with starting("launcher", tmp_path, sockets, **own | variables) as process:
         address = {"BINDERY_LISTEN_PORT": str(port), "BINDERY_SERVICE_TOKEN": TOKEN}
         eventually(lambda: probe([], address) and sentence in capsys.readouterr().out, f"health says {sentence}")
