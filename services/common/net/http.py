@@ -22,6 +22,7 @@ from services.common.net.reply import Reply
 from services.common.service.call_accounting import call_reason
 from services.common.service.correlation import SERVICE_HEADER, outgoing_headers
 from services.common.service.health import HealthRow
+from services.common.service.settings import CLIENT_KEEPALIVE_SECONDS
 
 CALLS = Counter("bindery_http_calls_total", "HTTP calls made, by the peer that was called", ["peer", "doing"])
 
@@ -75,12 +76,12 @@ class PooledClient:
             connector: aiohttp.BaseConnector
             if self._socket:
                 connector = aiohttp.UnixConnector(
-                    self._socket, limit=self._connections, keepalive_timeout=60
+                    self._socket, limit=self._connections, keepalive_timeout=CLIENT_KEEPALIVE_SECONDS
                 )
             else:
                 # No cache of names: a container that is made anew may get the address that another one had.
                 connector = aiohttp.TCPConnector(
-                    limit=self._connections, keepalive_timeout=60,
+                    limit=self._connections, keepalive_timeout=CLIENT_KEEPALIVE_SECONDS,
                     resolver=aiohttp.ThreadedResolver(), use_dns_cache=False,
                 )  # fmt: skip
 

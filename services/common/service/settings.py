@@ -12,6 +12,9 @@ from services.common.service.setting_names import SettingsFileError, refuse_unkn
 LAST_STEPS_SECONDS = 2.0
 """Time in which cancelled work ends, beyond the time in which a write of its gets a reply."""
 
+CLIENT_KEEPALIVE_SECONDS = 60
+"""How long a service keeps a connection to another one that has no request."""
+
 
 class _SettingsFile(YamlConfigSettingsSource):
     """The YAML file. Reading one that is missing, or that has anything but names and values, is `SettingsFileError`."""
@@ -125,9 +128,10 @@ class ServiceSettings(BaseSettings):
     )
     http_keepalive_seconds: int = Field(
         75,
-        gt=0,
-        description="How long a connection without a request stays open. A proxy that keeps connections for longer may "
-        "send a request just when one is closed.",
+        ge=CLIENT_KEEPALIVE_SECONDS + 5,
+        description="How long a connection without a request stays open. A client that keeps connections for longer "
+        f"may send a request just when one is closed: services keep theirs for {CLIENT_KEEPALIVE_SECONDS} s, so this "
+        f"is at least {CLIENT_KEEPALIVE_SECONDS + 5}; a proxy may need more.",
     )
     metrics_read_seconds: float = Field(
         2.0,
@@ -239,7 +243,7 @@ class ServiceSettings(BaseSettings):
     @field_validator("*", mode="before")
     @classmethod
     def _strip_secret(cls, value: object, info: ValidationInfo) -> object:
-        """Take the end of the line from a secret: files and `kubectl create secret --from-file` leave it there."""
+        """Take white space from both sides of a secret: a file, or `kubectl create secret`, may leave a line's end."""
         is_secret = cls.model_fields[str(info.field_name)].annotation is SecretStr
         return value.strip() if is_secret and isinstance(value, str) else value
 

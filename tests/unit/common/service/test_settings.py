@@ -8,7 +8,7 @@ from pydantic_settings import BaseSettings
 from docs.generate.variables import GROUPS
 from services.builder.executors.kubernetes.settings import KubernetesSettings
 from services.builder.settings import BuilderSettings
-from services.common.service.settings import ServiceSettings
+from services.common.service.settings import CLIENT_KEEPALIVE_SECONDS, ServiceSettings
 from services.common.service.start import start_sentence
 from services.gateway.settings import GatewaySettings
 from services.launcher.settings import LauncherSettings
@@ -95,6 +95,14 @@ def test_a_time_that_makes_no_sense_is_one_sentence(
         kind()
     sentence = start_sentence(raised.value)
     assert sentence.startswith(f"The settings make no sense: BINDERY_{name.upper()}: Input {fault}")
+
+
+def test_a_service_keeps_connections_for_longer_than_the_services_that_call_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BINDERY_HTTP_KEEPALIVE_SECONDS", str(CLIENT_KEEPALIVE_SECONDS))
+    with pytest.raises(ValidationError) as raised:
+        ServiceSettings()
+    fault = "BINDERY_HTTP_KEEPALIVE_SECONDS: Input should be greater than or equal to 65"
+    assert start_sentence(raised.value).startswith(f"The settings make no sense: {fault}")
 
 
 def test_a_token_of_two_words_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
