@@ -10,6 +10,7 @@ from tests.support.helm import Helm, HelmError
 
 GOOD: Values = {"registry": {"bundled": True}}
 SERVERS: Values = {"serversUrl": "https://servers.example.org"}
+ELSEWHERE: Values = {"registry": {"bundled": False, "imagePrefix": "registry.example.org/binder/"}}
 URL = "https://bindery.example.org, a host name of its own without a path"
 
 WRONG: list[tuple[Values, str]] = [
@@ -62,7 +63,36 @@ WRONG: list[tuple[Values, str]] = [
         'hub.apiUrl is "hub:8081": it must be like http://hub.',
     ),
     ({"ingress": {"enabled": True}}, "an Ingress or HTTPRoute needs both host names: set publicUrl and serversUrl."),
-    ({"engine": {"kind": "address"}}, "engine.kind is address: set engine.address to that of an engine, as tcp://"),
+    (
+        ELSEWHERE | {"engine": {"kind": "address"}},
+        "engine.kind is address: set engine.address to that of an engine, as tcp://",
+    ),
+    (
+        ELSEWHERE | {"engine": {"kind": "address", "address": "unix:///run/docker.sock"}},
+        'engine.address is "unix:///run/docker.sock": it must be like tcp://engine.example.org:2376.',
+    ),
+    (
+        {"engine": {"kind": "address", "address": "tcp://engine.example.org:2376"}},
+        "registry.bundled is true, but an engine elsewhere (engine.kind address) does not reach a port of the node: "
+        "set registry.imagePrefix to a registry that both reach, and registry.bundled to false.",
+    ),
+    (
+        {"secrets": {"values": {"start-token": "abc", "operator-token": "def"}}},
+        "secrets.values has operator-token, start-token, but secrets.existing names a Secret of yours, which the chart "
+        "does not change: put them there, or leave one of both out.",
+    ),
+    (
+        {"gateway": {"autoscaling": {"minReplicas": 20}}},
+        "gateway.autoscaling.minReplicas, 20, is more than gateway.autoscaling.maxReplicas, 10.",
+    ),
+    (
+        {"worker": {"autoscaling": {"minReplicas": 4, "maxReplicas": 3}}},
+        "worker.autoscaling.minReplicas, 4, is more than worker.autoscaling.maxReplicas, 3.",
+    ),
+    (
+        {"worker": {"autoscaling": {"keda": {"prometheusUrl": "prometheus:9090"}}}},
+        'worker.autoscaling.keda.prometheusUrl is "prometheus:9090": it must be like http://prometheus-operated.',
+    ),
 ]
 
 
@@ -84,7 +114,7 @@ def test_wrong_values_are_refused_in_one_sentence(helm: Helm, tmp_path: Path, va
 
 
 def test_all_that_is_wrong_is_said_at_once(helm: Helm, tmp_path: Path) -> None:
-    values = {"publicUrl": "a", "redis": {"bundled": False}, "engine": {"kind": "address"}}
+    values = ELSEWHERE | {"publicUrl": "a", "redis": {"bundled": False}, "engine": {"kind": "address"}}
     said = refusal(helm, tmp_path, values)
     assert [line.split()[1] for line in said.splitlines() if line.startswith("- ")] == [
         "publicUrl",

@@ -17,6 +17,18 @@
 {{- if not (or .Values.registry.bundled .Values.registry.imagePrefix) -}}
 {{- $problems = append $problems "there is no registry for built images: set registry.imagePrefix to one (registry.example.org/binder/r2d-), or registry.bundled to true on a cluster of one node" -}}
 {{- end -}}
+{{- if and .Values.registry.bundled (eq .Values.engine.kind "address") -}}
+{{- $problems = append $problems "registry.bundled is true, but an engine elsewhere (engine.kind address) does not reach a port of the node: set registry.imagePrefix to a registry that both reach, and registry.bundled to false" -}}
+{{- end -}}
+{{- with and .Values.secrets.existing .Values.secrets.values -}}
+{{- $problems = append $problems (printf "secrets.values has %s, but secrets.existing names a Secret of yours, which the chart does not change: put them there, or leave one of both out" (keys . | sortAlpha | join ", ")) -}}
+{{- end -}}
+{{- range $part := list "gateway" "resolver" "builder" "launcher" "worker" -}}
+{{- $scaling := (index $.Values $part).autoscaling -}}
+{{- if and $scaling.maxReplicas (gt (int $scaling.minReplicas) (int $scaling.maxReplicas)) -}}
+{{- $problems = append $problems (printf "%s.autoscaling.minReplicas, %d, is more than %s.autoscaling.maxReplicas, %d" $part (int $scaling.minReplicas) $part (int $scaling.maxReplicas)) -}}
+{{- end -}}
+{{- end -}}
 {{- if ne (empty .Values.registry.username) (empty .Values.registry.password) -}}
 {{- $problems = append $problems "set both registry.username and registry.password, or neither" -}}
 {{- end -}}
