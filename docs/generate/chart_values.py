@@ -46,7 +46,8 @@ value is refused, with its name.
 _EVERY = """
 A part's own value has precedence over the one here; maps are merged, lists and texts are replaced. So
 `everyPart.nodeSelector` is for all parts, and `redis.nodeSelector` for Redis. The parts are `gateway`, `resolver`,
-`builder`, `worker`, `launcher`, `redis`, `hub`, `proxy`, `registry` and `engine`.
+`builder`, `worker`, `launcher`, `redis`, `hub`, `proxy`, which goes where the hub may, and `registry`. `engine`, which
+is in the namespace of builds, takes the same values, but its own alone.
 """
 
 

@@ -67,6 +67,7 @@ CASES: dict[str, Path | Values] = {
     "extras": {
         "registry": {"bundled": True},
         "everyPart": _EXTRA,
-        "engine": {key: _EXTRA[key] for key in ("nodeSelector", "tolerations", "affinity")},
+        "engine": _EXTRA,
+        "networkPolicy": {"alsoPrivate": ["203.0.113.0/24"]},
     },
 }

@@ -12,7 +12,7 @@
 {{- end -}}
 {{- with .Values.registry.existingSecret -}}
 {{- $wanted := dict "value" "registry.existingSecret" "name" . "keys" (list ".dockerconfigjson") "advice" "`kubectl create secret docker-registry` makes one of the right type" -}}
-{{- range ternary (list $.Release.Namespace (include "bindery.servers.namespace" $) | uniq) (list $.Release.Namespace) $.Values.hub.bundled -}}
+{{- range include "bindery.registry.namespaces" $ | fromYamlArray -}}
 {{- $problems = append $problems (include "bindery.checks.secret" (merge (dict "root" $ "namespace" .) $wanted)) -}}
 {{- end -}}
 {{- end -}}
@@ -58,8 +58,9 @@ the Secret {{ .name }} in the namespace {{ $namespace }}, which {{ .value }} nam
 {{- define "bindery.secretsToMake" -}}
 {{- $missing := list -}}
 {{- $values := .Values -}}
-{{- $ofBuilds := concat (list (ternary $values.engine.tlsSecret "" (eq $values.engine.kind "address"))) $values.imagePullSecrets $values.builds.imagePullSecrets -}}
-{{- $ofServers := concat (list $values.registry.existingSecret) $values.imagePullSecrets $values.servers.imagePullSecrets -}}
+{{- $ofEngine := ternary (list $values.engine.tlsSecret) $values.engine.imagePullSecrets (eq $values.engine.kind "address") -}}
+{{- $ofBuilds := concat ($ofEngine | default list) $values.imagePullSecrets $values.builds.imagePullSecrets -}}
+{{- $ofServers := concat (list (ternary $values.registry.existingSecret "" $values.servers.registryLogin)) $values.imagePullSecrets $values.servers.imagePullSecrets -}}
 {{- range $of, $names := dict "builds" $ofBuilds "servers" (ternary $ofServers list $values.hub.bundled) -}}
 {{- $namespace := include (printf "bindery.%s.namespace" $of) $ -}}
 {{- if include "bindery.makesNamespace" (dict "root" $ "name" $namespace) -}}

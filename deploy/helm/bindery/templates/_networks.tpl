@@ -38,10 +38,22 @@
     {{- end }}
 {{- end -}}
 
+{{/* Ranges that are nobody's, or that an address of a cloud's own is in: they stay closed whatever the values say. */}}
+{{- define "bindery.network.special" -}}
+- 0.0.0.0/8
+- 127.0.0.0/8
+- 168.63.129.16/32  # Azure's own services
+- 192.0.0.0/24
+- 198.18.0.0/15
+- 224.0.0.0/3
+- "::1/128"
+- 64:ff9b::/96  # IPv4 addresses behind NAT64
+{{- end -}}
+
 {{/* Egress to public addresses. */}}
 {{- define "bindery.network.internet" -}}
 - to:
-    {{- $private := concat .Values.networkPolicy.privateNetworks .Values.networkPolicy.alsoPrivate }}
+    {{- $private := concat .Values.networkPolicy.privateNetworks .Values.networkPolicy.alsoPrivate (include "bindery.network.special" . | fromYamlArray) }}
     {{- range $all := list "0.0.0.0/0" "::/0" }}
     - ipBlock:
         cidr: {{ $all }}

@@ -2,7 +2,7 @@
 
 {{/* Fields of a pod's spec from the part's values. Arguments: root, part (its name), values. */}}
 {{- define "bindery.pod.spec" -}}
-{{- $pull := include "bindery.pullSecrets" (dict "root" .root "own" .values.imagePullSecrets) | fromJsonArray }}
+{{- $pull := include "bindery.ownImages.pullSecrets" (dict "root" .root "own" .values.imagePullSecrets) | fromJsonArray }}
 {{- with $pull }}
 imagePullSecrets:
   {{- range . }}

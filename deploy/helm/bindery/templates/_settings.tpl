@@ -49,9 +49,31 @@ http://{{ include "bindery.name" (dict "root" . "part" "hub") }}:8081/hub/api/
 {{- end -}}
 {{- end -}}
 
+{{/* Whether Bindery's own images are in the registry whose login the values have. */}}
+{{- define "bindery.registry.hasOwnImages" -}}
+{{- $isLogin := and .Values.registry.username (not .Values.registry.existingSecret) -}}
+{{- $host := .Values.images.prefix | splitList "/" | first -}}
+{{- if not (or (contains "." $host) (contains ":" $host) (eq $host "localhost")) }}{{ $host = "" }}{{ end -}}
+{{- if and $isLogin (eq $host (include "bindery.registry.host" .)) -}}yes{{- end -}}
+{{- end -}}
+
+{{/* The namespaces that the registry's login is for, as a YAML list. */}}
+{{- define "bindery.registry.namespaces" -}}
+{{- $all := list .Release.Namespace -}}
+{{- if and .Values.hub.bundled .Values.servers.registryLogin }}{{ $all = append $all (include "bindery.servers.namespace" .) }}{{ end -}}
+{{- if include "bindery.registry.hasOwnImages" . }}{{ $all = append $all (include "bindery.builds.namespace" .) }}{{ end -}}
+{{ uniq $all | toYaml }}
+{{- end -}}
+
 {{/* The names of the Secrets that a namespace's pods pull images with, as a JSON list. Arguments: root, part values. */}}
 {{- define "bindery.pullSecrets" -}}
 {{- concat (.root.Values.imagePullSecrets | default list) (.own | default list) | uniq | toJson -}}
+{{- end -}}
+
+{{/* The same for Bindery's own images, which may be in the registry of built ones. */}}
+{{- define "bindery.ownImages.pullSecrets" -}}
+{{- $login := ternary (include "bindery.registry.secret" .root) "" (include "bindery.registry.hasOwnImages" .root | empty | not) -}}
+{{- include "bindery.pullSecrets" (dict "root" .root "own" (append (.own | default list) $login | compact)) -}}
 {{- end -}}
 
 {{- define "bindery.settings.gateway" -}}
@@ -89,7 +111,7 @@ build_memory_limit: {{ .Values.builds.memoryLimit | quote }}
 kubernetes_namespace: {{ include "bindery.builds.namespace" . }}
 kubernetes_owner: {{ include "bindery.fullname" . }}
 kubernetes_service_account: {{ include "bindery.fullname" . }}-build
-kubernetes_image_pull_secrets: {{ include "bindery.pullSecrets" (dict "root" . "own" .Values.builds.imagePullSecrets) }}
+kubernetes_image_pull_secrets: {{ include "bindery.ownImages.pullSecrets" (dict "root" . "own" .Values.builds.imagePullSecrets) }}
 kubernetes_image_pull_policy: {{ .Values.images.pullPolicy }}
 kubernetes_docker_host: {{ include "bindery.engine.address" . }}
 kubernetes_docker_tls_secret: {{ .Values.engine.tlsSecret | quote }}
