@@ -75,6 +75,7 @@ def test_a_running_build_goes_with_its_owner_runs_again_for_one_made_anew_and_sa
 def test_an_api_that_may_only_list_and_delete_removes_what_no_worker_is_there_to_remove(
     builders: Builders, namespace: Namespace
 ) -> None:
+    namespace.kubectl("delete", "configmap", OWNER, "--ignore-not-found")  # a test that failed may have left it
     namespace.make_owner(OWNER)
     build_id = builders.request_build(URL, "left.held-1.ms-100.push-0")["build_id"]
     job = eventually(lambda: namespace.objects("jobs", build_id=build_id), "it has its Job")[0]
