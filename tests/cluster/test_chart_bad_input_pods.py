@@ -15,7 +15,7 @@ from tests.support.chart_trial import NO_PODS, ChartTrial, bare_namespace
 from tests.support.cluster import Cluster, Namespace
 from tests.support.docker_registry import Registry
 from tests.support.engine import Engine
-from tests.support.helm_release import IMAGES_PREFIX, merged, push_images
+from tests.support.helm_release import IMAGES_PREFIX, INSTALL_SECONDS, merged, push_images
 from tests.support.polling import eventually
 from tests.support.real_hub import HubStack
 from tests.support.tcp_proxy import relay
@@ -109,6 +109,7 @@ def says(trial: ChartTrial, part: str, sentence: str) -> bool:
 
 
 def check_first_pods(trial: ChartTrial, host: str, redis: str, registry: str) -> None:
+    """Check what the pods of an installation say that was begun just now: their images may have to be pulled."""
     expected = {
         "launcher": f"JupyterHub does not work at http://{host}:9/hub/api/: no answer (connection refused). Start "
         "it, or name it in BINDERY_HUB_API_URL.",
@@ -118,9 +119,10 @@ def check_first_pods(trial: ChartTrial, host: str, redis: str, registry: str) ->
         "file of users there, or mend the file and run ACL LOAD; see docs/redis.md.",
     }
     for part, sentence in expected.items():
-        eventually(partial(says, trial, part, sentence), f"{part}: {sentence}", 60)
+        eventually(partial(says, trial, part, sentence), f"{part}: {sentence}", INSTALL_SECONDS)
 
-    ended = eventually(lambda: state_of(trial, "gateway", "lastState", "terminated"), "the gateway has ended", 60)
+    state = partial(state_of, trial, "gateway", "lastState", "terminated")
+    ended = eventually(state, "the gateway has ended", INSTALL_SECONDS)
     assert ended["exitCode"] == 1
     sentence = "settings.yaml has settings that no service knows: 'drain_secondz' (did you mean 'drain_seconds'?)."
     assert ended["message"].strip().endswith(f"/etc/bindery/{sentence}")
