@@ -5,6 +5,7 @@ The definitions come from Go modules, of which only these files are kept, for al
 
 import contextlib
 import fcntl
+import json
 import shutil
 import tempfile
 import zipfile
@@ -12,9 +13,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
+
 from tests.support.cluster import Cluster
 from tests.support.engine import CACHE
 from tests.support.go_toolchain import go_environment, module_archive
+from tests.support.polling import eventually
+
+_KIND = "customresourcedefinitions"
+_OURS = "bindery-test/made-by"
+"""A label of the definitions that tests have made."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,9 +71,8 @@ def crd_files(cache: Path = CACHE) -> list[Path]:
     Some are too large for the annotation that a plain `kubectl apply` writes: apply them with `--server-side`.
     """
     kept = cache / "crds"
-    kept.mkdir(parents=True, exist_ok=True)
     folders = [kept / f"{source.module.replace('/', '_')}@{source.version}" for source in _SOURCES]
-    with _only_one(kept):
+    with _only_one(kept / "lock"):
         missing = [
             (source, folder) for source, folder in zip(_SOURCES, folders, strict=True) if not _has_all(folder, source)
         ]
@@ -81,31 +88,56 @@ def crd_files(cache: Path = CACHE) -> list[Path]:
 def defined(cluster: Cluster) -> Iterator[None]:
     """Let a cluster know these resources for the length of the block. Raise `NoGoError` as `crd_files`.
 
-    What it knows already stays as it is, and stays there.
+    What others have made stays as it is, and stays there. One block of this machine at a time: others wait.
     """
-    known = cluster.kubectl("get", "customresourcedefinitions", "-o", "name")
-    missing = [file for file in crd_files() if f"/{_name(file)}\n" not in known]
-    named = [argument for file in missing for argument in ("-f", str(file))]
-    try:
-        if named:
-            cluster.kubectl("apply", "--server-side", *named)
-            cluster.kubectl("wait", "--for=condition=established", *named)
-        yield
-    finally:
-        if named:
-            cluster.kubectl("delete", "--ignore-not-found", *named)
-
-
-def _name(file: Path) -> str:
-    """Return the name of a definition by that of its file: `<group>_<plural>.yaml`."""
-    group, _, plural = file.stem.partition("_")
-    return f"{plural}.{group}"
+    with undefined(cluster):
+        known = _names(cluster)
+        definitions = [yaml.safe_load(file.read_text()) for file in crd_files()]
+        missing = [definition for definition in definitions if definition["metadata"]["name"] not in known]
+        for definition in missing:
+            definition["metadata"].setdefault("labels", {})[_OURS] = "tests"
+        try:
+            if missing:
+                body = json.dumps({"apiVersion": "v1", "kind": "List", "items": missing})
+                cluster.kubectl("apply", "--server-side", "-f", "-", stdin=body)
+                cluster.kubectl("wait", "--for=condition=established", _KIND, "--selector", _OURS)
+            yield
+        finally:
+            _remove(cluster)
 
 
 @contextlib.contextmanager
-def _only_one(folder: Path) -> Iterator[None]:
-    """Hold the lock under which the files are changed."""
-    with (folder / "lock").open("a") as lock:
+def undefined(cluster: Cluster) -> Iterator[None]:
+    """Let a cluster know these resources only if others have made them, for the length of the block."""
+    with _only_one(CACHE / "crds-of-cluster.lock"):
+        _remove(cluster)  # what a run has left that was killed
+        yield
+
+
+def _names(cluster: Cluster, *options: str) -> set[str]:
+    """Return the names of the definitions that there are."""
+    listed = cluster.kubectl("get", _KIND, "-o", "name", *options).split()
+    return {name.rpartition("/")[2] for name in listed}
+
+
+def _remove(cluster: Cluster) -> None:
+    """Remove the definitions that tests have made, with all resources of theirs."""
+    ours = _names(cluster, "--selector", _OURS)
+    if not ours:
+        return
+    cluster.kubectl("delete", _KIND, "--selector", _OURS)
+
+    def known() -> set[str]:
+        return ours & set(cluster.kubectl("api-resources", "-o", "name").split())
+
+    eventually(lambda: not known(), "the API server has forgotten them")
+
+
+@contextlib.contextmanager
+def _only_one(path: Path) -> Iterator[None]:
+    """Hold a lock that the programs of this machine share."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
