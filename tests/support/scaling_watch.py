@@ -16,6 +16,8 @@ from tests.support.prometheus import Prometheus
 LOOK_SECONDS = 0.25
 ROW_SECONDS = 2.0
 WAIT_SECONDS = 120.0
+STALE_SECONDS = 15.0
+"""How long there may be no fresh value: on a busy machine some scrapes in a row don't end within their interval."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +29,7 @@ class Look:
     waiting: int
     running: int
     value: float | None
-    """What the query of the ScaledObject gives."""
+    """What the query of the ScaledObject gives; None if that is not fresh."""
     workers: int
     """How many there should be."""
     alive: int
@@ -38,8 +40,9 @@ class ScalingWatch:
     """Looks again and again, holds what Prometheus says against the queue, and sets the number of workers.
 
     Each look fails if what the query gives is not what the builder's API has said of the queue at some moment since
-    the oldest sample that the query reads, or if that sample is older than it may be. This is exact as long as builds
-    only come, or only go: between two answers of the API there was nothing then that is not between their numbers.
+    the oldest sample that the query reads. This is exact as long as builds only come, or only go: between two answers
+    of the API there was nothing then that is not between their numbers. A value with a sample that is too old counts as
+    none, and none for `STALE_SECONDS` is a failure.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class ScalingWatch:
         self._began_at = time.monotonic()
         self._last_active_at = -math.inf
         self._look_at = self._ask_at = 0.0
+        self._stale_at = math.inf
 
     def until(self, condition: Callable[[Look], bool], description: str) -> None:
         """Look until a look is as it should be."""
@@ -80,14 +84,17 @@ class ScalingWatch:
 
         self._queue()
         asked_at = time.time()
+        # The time of the samples first: the value may then be of newer ones, never of older.
+        scraped_at = min((sample.value for sample in self._samples("timestamp", asked_at)), default=0)
         value = self._prometheus.value(self._scaling.query, asked_at)
-        scraped = [sample.value for sample in self._samples("timestamp", asked_at)]
         queue = self._queue()
-        assert value is not None or not any(look.value is not None for look in self.looks), (
-            "there is no number any more"
-        )
-        if value is not None:
-            self._compare(value, scraped_at=min(scraped), asked_at=asked_at)
+        if asked_at - scraped_at >= 2 * self._interval_seconds:
+            value = None
+        if value is None:
+            self._check_staleness(now)
+        else:
+            self._stale_at = math.inf
+            self._compare(value, scraped_at=scraped_at)
             self._scale(value)
         for address in self._gateways:
             assert httpx.get(f"http://{address}:8080/readyz", trust_env=False).status_code == 200
@@ -115,8 +122,12 @@ class ScalingWatch:
         self._totals.append((time.time(), queue["depth"] + queue["running"]))
         return queue
 
-    def _compare(self, value: float, *, scraped_at: float, asked_at: float) -> None:
-        assert asked_at - scraped_at < 2 * self._interval_seconds, f"a sample is {asked_at - scraped_at:.1f} s old"
+    def _check_staleness(self, now: float) -> None:
+        self._stale_at = min(self._stale_at, now)
+        was_known = any(look.value is not None for look in self.looks)
+        assert not was_known or now - self._stale_at < STALE_SECONDS, f"no fresh number for {STALE_SECONDS} s"
+
+    def _compare(self, value: float, *, scraped_at: float) -> None:
         first = max((number for number, (at, _) in enumerate(self._totals) if at <= scraped_at), default=0)
         totals = [total for _, total in self._totals[first:]]
         assert min(totals) <= value <= max(totals), f"Prometheus says {value}; since its samples there were {totals}"
