@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,8 +32,9 @@ from tests.support.releases import Releases
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 STEPS_MIB = 384
 OWN_MIB = 256
+RUN_AGAIN = "The build is run again"
 SELECTOR = "app.kubernetes.io/component=engine"
-ELSEWHERE = {"spec": {"template": {"spec": {"nodeSelector": {"bindery-test/there": "is-none"}}}}}
+ON_NO_NODE = {"spec": {"template": {"spec": {"nodeSelector": {"bindery-test/there": "is-none"}}}}}
 OLD_IMAGE = """
 set -e; cd "$(mktemp -d)"
 printf '%s' '{"architecture":"amd64","os":"linux","created":"2020-01-01T00:00:00Z","rootfs":{"type":"layers"}}' >config
@@ -42,6 +44,12 @@ tar c config manifest.json | docker load
 REACH = (
     "import socket; reach = lambda *to: (lambda near: (near.settimeout(5), near.connect_ex(to))[1])(socket.socket());"
     ' print("the forge:", reach("{forge}", {port}), "the registry:", reach("{registry}", 5000))'
+)
+"""Prints which error a connection to each ends with; 0 is none."""
+UNANSWERED = errno.EAGAIN
+"""With this one `connect_ex` ends at its timeout: packets to there are dropped, and nobody refuses them."""
+HELD = (
+    'import socket, time; any(socket.socket().connect_ex(("{host}", {port})) == 0 or time.sleep(1) for _ in range(300))'
 )
 
 
@@ -80,6 +88,32 @@ def base(release: HelmRelease, the_engine: Engine) -> str:
     return name
 
 
+class Gate:
+    """Holds steps of builds until it is opened, or for 5 minutes."""
+
+    def __init__(self, host: str) -> None:
+        self._closed = socket.socket()
+        self._closed.bind((host, 0))  # and connections are refused until somebody listens
+        self._program = HELD.format(host=host, port=self._closed.getsockname()[1])
+
+    def step(self, name: str) -> str:
+        """Return a step that says when it begins, and goes on as long as the gate is closed."""
+        return f"RUN echo {name} has begun && python3 -c '{self._program}'"
+
+    def open(self) -> None:
+        self._closed.listen()
+
+    def remove(self) -> None:
+        self._closed.close()
+
+
+@pytest.fixture
+def gate(release: HelmRelease) -> Iterator[Gate]:
+    gate = Gate(release.cluster.host)
+    yield gate
+    gate.remove()
+
+
 def test_an_engine_builds_on_an_image_of_the_bundled_registry_and_removes_old_ones(
     release: HelmRelease, forge: Forge, base: str
 ) -> None:
@@ -90,7 +124,7 @@ def test_an_engine_builds_on_an_image_of_the_bundled_registry_and_removes_old_on
     repository = with_notebook(forge, "first", base, f"RUN python3 -c '{program}'")
     launch = repository.launch(release)
     run_notebook(launch, repository)
-    assert f"the forge: 0 the registry: {errno.EAGAIN}" in launch.stream.text, "a step does not reach the registry"
+    assert f"the forge: 0 the registry: {UNANSWERED}" in launch.stream.text, "a step does not reach the registry"
     eventually(lambda: "old" not in images_of(release), "the image of years ago is removed")
     assert [name for name in images_of(release) if "first" in name], images_of(release)
 
@@ -129,34 +163,44 @@ def until_step(launch: ApiLaunch) -> None:
 
 
 def test_a_build_waits_for_an_engine_that_was_taken_away_and_is_run_again(
-    release: HelmRelease, forge: Forge, base: str
+    release: HelmRelease, forge: Forge, base: str, gate: Gate
 ) -> None:
-    repository = with_notebook(forge, "away", base, "RUN echo away has begun && sleep 10")
+    repository = with_notebook(forge, "away", base, gate.step("away"))
     launch = repository.launch(release)
     until_step(launch)
     [build] = release.objects("pods", namespace=release.builds, selector="bindery/build-id")
     assert "nodeAffinity" in build["spec"]["affinity"], "it prefers a node with an engine"
     daemons = f"daemonset/{release.name}-engine"
-    release.kubectl("patch", daemons, "--patch", json.dumps(ELSEWHERE), namespace=release.builds)
-    launch.stream.until_message("docker.sock is not a socket file. Waiting ...", 120)
-    back = [{"op": "remove", "path": "/spec/template/spec/nodeSelector"}]
-    release.kubectl("patch", daemons, "--type", "json", "--patch", json.dumps(back), namespace=release.builds)
+    release.kubectl("patch", daemons, "--patch", json.dumps(ON_NO_NODE), namespace=release.builds)
+    try:
+        launch.stream.until_message("docker.sock is not a socket file. Waiting ...", 120)
+    finally:
+        back = [{"op": "remove", "path": "/spec/template/spec/nodeSelector"}]
+        release.kubectl("patch", daemons, "--type", "json", "--patch", json.dumps(back), namespace=release.builds)
+    assert RUN_AGAIN in launch.stream.text
+    gate.open()
     run_notebook(launch, repository)
 
 
-def test_a_build_whose_engine_is_killed_is_run_again(release: HelmRelease, forge: Forge, base: str) -> None:
-    repository = with_notebook(forge, "killed", base, "RUN echo killed has begun && sleep 10")
+def test_a_build_whose_engine_is_killed_is_run_again(release: HelmRelease, forge: Forge, base: str, gate: Gate) -> None:
+    repository = with_notebook(forge, "killed", base, gate.step("killed"))
     launch = repository.launch(release)
     until_step(launch)
-    os.kill(process_of(release, "dockerd"), signal.SIGKILL)
+    processes = processes_of(uid_of(release, engine_pod(release)))
+    os.kill(min(pid for pid, program in processes.items() if program == "dockerd"), signal.SIGKILL)
+    launch.stream.until_message(RUN_AGAIN, 120)
+    gate.open()
     run_notebook(launch, repository)
 
 
-def process_of(release: HelmRelease, program: str) -> int:
-    """Return the pid of the first process of a program in the engine's pod, on this machine."""
-    uid = json.loads(release.kubectl("get", "pod", engine_pod(release), "-o", "json", namespace=release.builds))
-    pods = [path.parent for path in Path("/proc").glob("[0-9]*/cgroup") if uid["metadata"]["uid"] in read(path)]
-    return min(int(folder.name) for folder in pods if read(folder / "comm").strip() == program)
+def uid_of(release: HelmRelease, pod: str) -> str:
+    return release.kubectl("get", "pod", pod, "-o", "jsonpath={.metadata.uid}", namespace=release.builds)
+
+
+def processes_of(uid: str) -> dict[int, str]:
+    """Return the processes of a pod, steps of builds among them, as this machine knows them: the program by pid."""
+    folders = [path.parent for path in Path("/proc").glob("[0-9]*/cgroup") if uid in read(path)]
+    return {int(folder.name): read(folder / "comm").strip() for folder in folders}
 
 
 def read(path: Path) -> str:
@@ -166,16 +210,18 @@ def read(path: Path) -> str:
         return ""
 
 
-def test_a_step_beyond_the_engines_limit_ends_alone(release: HelmRelease, forge: Forge, base: str) -> None:
+def test_a_step_beyond_the_engines_limit_ends_alone(release: HelmRelease, forge: Forge, base: str, gate: Gate) -> None:
     pod = engine_pod(release)
     before = restarts(release)
-    slow = with_notebook(forge, "beside", base, "RUN echo beside has begun && sleep 10")
+    slow = with_notebook(forge, "beside", base, gate.step("beside"))
     beside = slow.launch(release)
     until_step(beside)
     greedy = with_notebook(forge, "greedy", base, f"RUN python3 -c 'len(b\"x\" * ({STEPS_MIB} << 20))'")
     problem = greedy.launch(release).problem()
     assert problem["code"] == "build_out_of_memory"
     assert "Its limit is the container engine's own" in problem["detail"]
+    assert beside.view["state"] == "building"
+    gate.open()
     run_notebook(beside, slow)
     assert (engine_pod(release), restarts(release)) == (pod, before)
 
