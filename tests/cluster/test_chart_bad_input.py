@@ -136,6 +136,7 @@ def test_storage_classes_that_are_missing_are_named_with_those_that_are_there(
 ) -> None:
     assert own_cluster.kubectl("get", "storageclass", "-o", "name") == "", "the cluster of the tests has none"
     values = {
+        "engine": {"kind": "dind"},
         "redis": {"bundled": True, "url": ""},
         "registry": {"bundled": True},
         "hub": {"bundled": True, "apiUrl": ""},
@@ -187,9 +188,9 @@ def test_namespaces_that_are_somebody_elses_missing_or_too_strict_are_named(
 def test_a_release_in_a_strict_namespace_is_refused_only_with_the_bundled_registry(trial: ChartTrial) -> None:
     name = trial.namespace.name
     trial.namespace.kubectl("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
-    values = {"registry": {"bundled": True, "persistence": {"storageClass": "-"}}}
+    registry = {"bundled": True, "persistence": {"storageClass": "-"}}
     assert trial.problems() == []
-    assert trial.problems(**values) == [
+    assert trial.problems(engine={"kind": "dind"}, registry=registry) == [
         f"the namespace {name} has the label pod-security.kubernetes.io/enforce=restricted, which refuses the bundled "
         "registry, which has a port of its node: set it to privileged, or set registry.imagePrefix to a registry "
         "elsewhere."
