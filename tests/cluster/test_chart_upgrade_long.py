@@ -23,6 +23,7 @@ from tests.support.releases import Releases
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 LAUNCHES = 20
 LINES = 500
+FAILS_AFTER_SECONDS = 75
 DEPLOYMENTS = ("gateway", "resolver", "builder", "worker", "launcher", "proxy")
 VALUES: dict[str, Any] = {
     "gateway": {"drainSeconds": 150, "resources": {"requests": {"cpu": "10m"}}},
@@ -80,27 +81,39 @@ def test_an_upgrade_during_twenty_launches_costs_nobody_anything(
 ) -> None:
     ready = with_notebook(forge, "ready", the_engine.jupyter)
     run_notebook(ready.launch(release), ready)  # its image is there
-    old_pods = {pod["metadata"]["uid"] for part in (*DEPLOYMENTS, "hub") for pod in release.pods(part)}
+    old_pods = _pods(release, *DEPLOYMENTS, "hub")
+    served_by = _pods(release, "gateway", "worker")
 
     run = uuid4().hex  # the engine has the steps of an earlier one
     talking = f'RUN : {run}; i=0; while [ "$i" -lt {LINES} ]; do i=$((i+1)); echo "numbered $i"; sleep 0.15; done'
     talks = with_notebook(forge, "talks", the_engine.jupyter, talking)
     stock: Following = release.facade(talks.url)
     stock.until_message("numbered 20", 120)
-    fails = with_notebook(forge, "fails", the_engine.jupyter, f"RUN : {run}; sleep 30; exit 7")
+    fails = with_notebook(forge, "fails", the_engine.jupyter, f"RUN : {run}; sleep {FAILS_AFTER_SECONDS}; exit 7")
     failing = Client.begin(release, fails)
     eventually(lambda: failing.launch.view["state"] == "building", "it is being built", 60)
 
+    def terminal_events() -> list[Any]:
+        return [stream.terminal for stream in (stock, failing.launch.stream)]
+
+    def at_replacement() -> list[Any]:
+        """Return what has ended each of the two streams once all old gateways and workers are to end."""
+        eventually(lambda: not served_by & _staying(release, "gateway", "worker"), "they are replaced", 240)
+        return terminal_events()
+
+    assert terminal_events() == [None, None]
     began_at = time.monotonic()
     changed = {part: {"podAnnotations": {"upgraded": "yes"}} for part in (*DEPLOYMENTS, "hub")}
     with ThreadPoolExecutor() as threads:
         upgrading = threads.submit(release.upgrade, **changed)
+        replacing = threads.submit(at_replacement)
         clients: list[Client] = []
         while len(clients) < LAUNCHES:
             eventually(lambda: time.monotonic() >= began_at + 3 * len(clients), "the next launch is due")
             clients.append(Client.begin(release, ready))
         outcomes = [client.outcome() for client in clients]
         upgrading.result(240)
+        assert replacing.result() == [None, None], "both go on while the pods are replaced that serve them"
     took = time.monotonic() - began_at
 
     failed = [outcome for outcome in outcomes if outcome["phase"] != "ready"]
@@ -114,13 +127,20 @@ def test_an_upgrade_during_twenty_launches_costs_nobody_anything(
     assert problem["code"] == "build_failed", problem
     build = failing.launch.build
     assert (build["build_id"].rpartition("-")[2], failing.launch.stream.text.count("Cloning into")) == ("1", 1)
-    new_pods = {pod["metadata"]["uid"] for part in (*DEPLOYMENTS, "hub") for pod in release.pods(part)}
-    eventually(lambda: not old_pods & _pods(release), "all old pods are gone", 240)
+    new_pods = _pods(release, *DEPLOYMENTS, "hub")
+    eventually(lambda: not old_pods & _pods(release, *DEPLOYMENTS, "hub"), "all old pods are gone", 240)
     assert new_pods - old_pods
     assert release.refused_by_redis() == []
     print(f"\nupgrade: {took:.0f} s; {LAUNCHES} launches, all of them ready;")
     print(f"{sum(client.resumed for client in clients)} streams resumed; {len(numbers)} of {LINES} lines, each once")
 
 
-def _pods(release: HelmRelease) -> set[str]:
-    return {str(pod["metadata"]["uid"]) for part in (*DEPLOYMENTS, "hub") for pod in release.pods(part)}
+def _pods(release: HelmRelease, *parts: str) -> set[str]:
+    """Return the uids of the pods of parts."""
+    return {str(pod["metadata"]["uid"]) for part in parts for pod in release.pods(part)}
+
+
+def _staying(release: HelmRelease, *parts: str) -> set[str]:
+    """Return the uids of the pods of parts that are not about to end."""
+    pods = [pod for part in parts for pod in release.pods(part)]
+    return {str(pod["metadata"]["uid"]) for pod in pods if "deletionTimestamp" not in pod["metadata"]}
