@@ -1,6 +1,5 @@
 """What the chart is refused for after a look at the real cluster: in sentences that say what to do."""
 
-import base64
 import itertools
 import os
 from collections.abc import Iterator
@@ -10,8 +9,8 @@ from typing import Any
 import pytest
 
 from tests.support import crds
-from tests.support.chart_trial import ChartTrial, bare_namespace
-from tests.support.cluster import Cluster
+from tests.support.chart_trial import ChartTrial, bare_namespace, in_one_namespace
+from tests.support.cluster import Cluster, secret
 from tests.support.helm_release import CHART, merged
 from tests.support.polling import eventually
 
@@ -25,19 +24,6 @@ def trial(the_cluster: Cluster, tmp_path: Path) -> Iterator[ChartTrial]:
         yield ChartTrial(namespace, tmp_path)
 
 
-def secret(name: str, **data: str) -> dict[str, Any]:
-    encoded = {key: base64.b64encode(text.encode()).decode() for key, text in data.items()}
-    return {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "data": encoded}
-
-
-def one_namespace(trial: ChartTrial) -> dict[str, Any]:
-    """Return values with which builds and servers are in the release's namespace."""
-    return {
-        "builds": {"namespace": {"name": trial.namespace.name}},
-        "servers": {"namespace": {"name": trial.namespace.name}},
-    }
-
-
 NAMED: dict[str, Any] = {
     "secrets": {"existing": "own"},
     "registry": {"existingSecret": "login"},
@@ -47,7 +33,7 @@ NAMED: dict[str, Any] = {
 
 
 def test_secrets_that_are_missing_or_lack_keys_are_named_with_their_keys(trial: ChartTrial) -> None:
-    values = NAMED | one_namespace(trial)
+    values = NAMED | in_one_namespace(trial.namespace)
     place = f"in the namespace {trial.namespace.name}"
     own_advice = (
         "(installation-id as `openssl rand -hex 6` prints it, each of the others as `openssl rand -hex 32` does)"
@@ -207,7 +193,7 @@ def test_what_another_installation_has_taken_is_named_with_who_has_it(trial: Cha
         "fullnameOverride": "same",
         "engine": {"kind": "dind"},
         "registry": {"bundled": True, "hostPort": 5999, "persistence": {"storageClass": "-", "volumeName": "nowhere"}},
-    } | one_namespace(trial)
+    } | in_one_namespace(trial.namespace)
     nowhere = {"everyPart": {"nodeSelector": {"bindery/nowhere": "true"}}, "secrets": {"existing": "another"}}
     taken = {"DaemonSet", "StatefulSet", "PriorityClass", "ConfigMap"}
     values = merged(own, nowhere)

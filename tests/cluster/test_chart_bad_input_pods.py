@@ -11,17 +11,17 @@ from typing import Any
 import pytest
 
 from tests.support import service_images
-from tests.support.chart_trial import NO_PODS, ChartTrial, bare_namespace
+from tests.support.chart_trial import NO_PODS, ChartTrial, bare_namespace, in_one_namespace
 from tests.support.cluster import Cluster, Namespace
 from tests.support.docker_registry import Registry
 from tests.support.engine import Engine
 from tests.support.helm_release import IMAGES_PREFIX, INSTALL_SECONDS, merged, push_images
+from tests.support.installed import SERVICES
 from tests.support.polling import eventually
 from tests.support.real_hub import HubStack
 from tests.support.tcp_proxy import relay
 from tests.support.valkey import PASSWORD, running_valkey
 
-SERVICES = ("gateway", "resolver", "builder", "worker", "launcher")
 ONE_POD = {part: {"replicas": 1} for part in SERVICES}
 NUMBERS = itertools.count()
 
@@ -30,15 +30,6 @@ NUMBERS = itertools.count()
 def namespace(the_cluster: Cluster) -> Iterator[Namespace]:
     with bare_namespace(the_cluster, f"bindery-bad-pods-{os.getpid()}-{next(NUMBERS)}") as own_namespace:
         yield own_namespace
-
-
-def in_one_namespace(namespace: Namespace) -> dict[str, Any]:
-    """Return values that need no rights but those of somebody who may do everything in this namespace."""
-    return {
-        "builds": {"namespace": {"name": namespace.name}},
-        "servers": {"namespace": {"name": namespace.name}},
-        "priorityClasses": {"create": False},
-    }
 
 
 def pod_of(trial: ChartTrial, part: str) -> dict[str, Any]:
@@ -154,7 +145,7 @@ def test_who_may_do_everything_in_one_namespace_installs_and_removes(
     installer.kubectl("create", "rolebinding", "installer", "--clusterrole=admin", f"--serviceaccount={account}")
     kubeconfig = installer.kubeconfig(tmp_path)
 
-    values = merged(NO_PODS, in_one_namespace(namespace))
+    values = merged(NO_PODS, in_one_namespace(namespace)) | {"priorityClasses": {"create": False}}
     trial = ChartTrial(namespace, tmp_path, values=values, kubeconfig=kubeconfig)
     refusal = trial.refusal()
     assert "without the right to read it, set checks.enabled to false" in refusal

@@ -29,6 +29,14 @@ NO_PODS: dict[str, Any] = {
 """Values with which no part has a pod."""
 
 
+def in_one_namespace(namespace: Namespace) -> dict[str, Any]:
+    """Return values with which builds and servers are in the release's namespace."""
+    return {
+        "builds": {"namespace": {"name": namespace.name}},
+        "servers": {"namespace": {"name": namespace.name}},
+    }
+
+
 @dataclass
 class ChartTrial:
     """Tries of the chart in one namespace, with `values` in addition to those of `ELSEWHERE`."""
