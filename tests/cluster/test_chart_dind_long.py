@@ -131,10 +131,11 @@ def test_an_engine_builds_on_an_image_of_the_bundled_registry_and_removes_old_on
 
 def test_the_pages_commands_show_what_an_engine_has(release: HelmRelease) -> None:
     engine_pod(release)
-    outputs = [
-        release.kubectl(*command.removeprefix("kubectl --namespace bindery-builds ").split(), namespace=release.builds)
-        for command in commands(section("helm.md", "## The engine of builds"))
-    ]
+    page = "\n".join(commands(section("helm.md", "## The engine of builds")))
+    own = page.replace("kubectl --namespace bindery-builds ", "").replace(
+        "/bindery-engine ", f"/{release.name}-engine "
+    )
+    outputs = [release.kubectl(*command.split(), namespace=release.builds) for command in own.splitlines()]
     assert "Build Cache" in outputs[0]
     assert len(outputs) == 2
 
