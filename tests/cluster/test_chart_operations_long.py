@@ -2,17 +2,19 @@
 
 import json
 import re
+import shlex
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from tests.support.api_launches import build_of, git_spec
 from tests.support.engine import Engine
 from tests.support.forge import Forge
 from tests.support.full_chain import Repository, run_notebook, with_notebook
 from tests.support.helm_release import CHART, EXAMPLES, HelmRelease
 from tests.support.installed import SERVICES
-from tests.support.page_commands import section
+from tests.support.page_commands import commands, section
 from tests.support.polling import eventually
 from tests.support.release_objects import PARTS
 from tests.support.releases import Releases
@@ -94,6 +96,21 @@ def test_the_pages_drain_is_for_nodes_with_servers_on_them(release: HelmRelease,
     said = release.cluster.kubectl("drain", node["metadata"]["name"], *options.split(), "--dry-run=server")
     [server] = release.objects("pods", namespace=release.servers)
     assert f"evicting pod {release.servers}/{server['metadata']['name']} (server dry run)" in said
+
+
+def test_a_registry_that_the_pages_commands_empty_is_filled_again(
+    release: HelmRelease, forge: Forge, the_engine: Engine
+) -> None:
+    repository = with_notebook(forge, "emptied", the_engine.jupyter)
+    body = {"provider": "git", "spec": git_spec(repository.url, repository.sha)}
+    build_id = release.client.post(f"{release.url}/api/v1/builds", json=body).json()["build_id"]
+    eventually(lambda: build_of(release, build_id)["state"] == "built", "its image is there, and on no node", 240)
+    for command in commands(section("helm.md", "## The registry")):
+        words = shlex.split(command.removeprefix("kubectl --namespace bindery "))
+        release.kubectl(*(word.replace("bindery", release.name) for word in words))
+    release.until_ready("registry")
+    view = run_notebook(repository.launch(release), repository)
+    assert view["build_id"] not in {build_id, None}
 
 
 def test_a_rollback_brings_back_what_was_before(release: HelmRelease, repository: Repository) -> None:

@@ -26,8 +26,8 @@ NAMESPACES = ("bindery", "bindery-builds", "bindery-servers")
 """As the pages name them; what is in them is removed, so these tests are not for a cluster elsewhere."""
 INSTALL = section("install.md", "## On a cluster")
 BLOCKS = {
-    "## Installing": 2, "## Secrets": 1, "## Redis": 1, "## The engine of builds": 1, "## Upgrading": 1,
-    "## Removing": 2,
+    "## Installing": 2, "## Secrets": 1, "## Redis": 1, "## The registry": 1, "## The engine of builds": 1,
+    "## Upgrading": 1, "## Removing": 2,
 }  # fmt: skip
 """Blocks of commands in docs/helm.md; those about Redis are typed in test_chart_neighbours_long.py."""
 
