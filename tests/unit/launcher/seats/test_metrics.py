@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 from services.launcher.app import create_app
 from services.launcher.settings import LauncherSettings
 from tests.support.in_process_launcher import running_hub
+from tests.support.polling import until
 from tests.support.settings import settings_for
 from tests.support.valkey import QUICK, Valkey
 
@@ -53,6 +54,11 @@ async def test_each_launcher_tells_at_once_how_many_seats_are_taken_and_who_wait
         assert [(told[TAKEN], told[WAITING]) for told in [await scraped(app) for app in apps]] == [(0, 0)] * 2
 
         keys = apps[0].state.context.seats
+
+        async def is_counted() -> bool:
+            return bool(await redis.get(keys._counted_key) == b"yes")
+
+        await until(is_counted, "the count at the start is over: it lets go whoever is no launch")
         await redis.hset(keys._held_key, "total", "7")
         await redis.zadd(keys._waiting_key, {"one": 1, "two": 2})
         assert [(told[TAKEN], told[WAITING]) for told in [await scraped(app) for app in apps]] == [(7, 2)] * 2
