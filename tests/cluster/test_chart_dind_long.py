@@ -11,6 +11,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -48,9 +49,8 @@ REACH = (
 """Prints which error a connection to each ends with; 0 is none."""
 UNANSWERED = errno.EAGAIN
 """With this one `connect_ex` ends at its timeout: packets to there are dropped, and nobody refuses them."""
-HELD = (
-    'import socket, time; any(socket.socket().connect_ex(("{host}", {port})) == 0 or time.sleep(1) for _ in range(300))'
-)
+HELD = 'import socket; socket.create_connection(("{host}", {port}), 300).recv(1)'
+"""Ends when somebody has taken the connection, and closed it."""
 
 
 @pytest.fixture(scope="module")
@@ -89,22 +89,27 @@ def base(release: HelmRelease, the_engine: Engine) -> str:
 
 
 class Gate:
-    """Holds steps of builds until it is opened, or for 5 minutes."""
+    """Holds steps of builds until it is opened, or for 5 minutes: then they fail."""
 
     def __init__(self, host: str) -> None:
-        self._closed = socket.socket()
-        self._closed.bind((host, 0))  # and connections are refused until somebody listens
-        self._program = HELD.format(host=host, port=self._closed.getsockname()[1])
+        self._listener = socket.create_server((host, 0))
+        self._program = HELD.format(host=host, port=self._listener.getsockname()[1])
 
     def step(self, name: str) -> str:
         """Return a step that says when it begins, and goes on as long as the gate is closed."""
         return f"RUN echo {name} has begun && python3 -c '{self._program}'"
 
     def open(self) -> None:
-        self._closed.listen()
+        threading.Thread(target=self._let_through, daemon=True).start()
+
+    def _let_through(self) -> None:
+        with contextlib.suppress(OSError):  # it is removed
+            while True:
+                self._listener.accept()[0].close()
 
     def remove(self) -> None:
-        self._closed.close()
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
 
 
 @pytest.fixture
