@@ -94,7 +94,7 @@ async def jupyter(command: list[str], home: Path, files: dict[str, str]) -> Asyn
         assert process.returncode is None, (home / "log").read_text()[-3000:]
     finally:
         if process.returncode is None:
-            process.terminate()
+            process.kill()  # an old Jupyter may not end by SIGTERM, and has no kernel here
         await process.wait()
 
 
