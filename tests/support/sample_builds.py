@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 import subprocess
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from pathlib import Path
 
 from services.builder.executors.base import Attempt, Batch, Finished
@@ -22,13 +22,13 @@ ATTEMPT = Attempt(
 """What an executor is asked to build, for tests that run no build."""
 
 
-def make_repository(folder: Path, files: dict[str, str]) -> str:
+def make_repository(folder: Path, files: Mapping[str, str | bytes]) -> str:
     """Make a git repository with one commit of `files` and return the commit's sha."""
     folder.mkdir(parents=True)
-    for name, text in files.items():
+    for name, content in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
     author = {
         "GIT_AUTHOR_NAME": "t",
         "GIT_AUTHOR_EMAIL": "t@t",
@@ -76,7 +76,7 @@ class BuildResult:
         return "".join(message for _, message in self.lines)
 
 
-async def build_files(tmp: Path, files: dict[str, str], settings: SessionSettings = QUICK) -> BuildResult:
+async def build_files(tmp: Path, files: Mapping[str, str | bytes], settings: SessionSettings = QUICK) -> BuildResult:
     """Build a repository of `files` in this process, with everything real but the address it is fetched from."""
     repo = tmp / "origin"
     sha = make_repository(repo, files)

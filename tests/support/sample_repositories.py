@@ -59,9 +59,41 @@ _READY = [
     ),
     SampleRepository(
         name="project-of-dependencies",
-        files={"pyproject.toml": f'{_PROJECT}requires-python = ">={_PYTHON}"\ndependencies = ["six"]\n'},
+        files={
+            "pyproject.toml": f'{_PROJECT}requires-python = ">={_PYTHON}"\ndependencies = ["no-such-package==0"]\n',
+            "README.md": "Without a build system none of them is installed.",
+        },
+    ),
+    SampleRepository(
+        name="project-of-poetry",
+        files={
+            "pyproject.toml": '[tool.poetry]\nname = "a"\n[build-system]\nrequires = ["no-such-package==0"]\n',
+            "requirements.txt": "six\n",
+        },
         cell="import six; print(six.__name__)",
         words=("six",),
+    ),
+    SampleRepository(
+        name="pipfile",
+        files={
+            "Pipfile": '[packages]\ncowsay = "==6.1"\n[dev-packages]\nsix = "*"\n',
+            "requirements.txt": "no-such-package==0\n",
+        },
+        cell="import cowsay, six; print(six.__name__)",
+        words=("six",),
+    ),
+    SampleRepository(
+        name="pipfile-lock",
+        files={
+            "Pipfile.lock": json.dumps({"_meta": {}, "default": {}, "develop": {"six": {"version": "==1.17.0"}}}),
+            "Pipfile": '[packages]\nno-such-package = "==0"\n',
+        },
+        cell="import six; print(six.__version__)",
+        words=("1.17.0",),
+    ),
+    SampleRepository(
+        name="files-that-are-passed-over",
+        files={"install.R": "no", "apt.txt": "# nothing\n", "README.md": "Neither asks for anything here."},
     ),
     SampleRepository(
         name="project-of-tools",
@@ -89,6 +121,12 @@ _READY = [
         words=("True",),
     ),
     SampleRepository(
+        name="post-build-without-a-first-line",
+        files={"postBuild": "echo it was run > proof\n"},
+        cell="print(open('proof').read())",
+        words=("it was run",),
+    ),
+    SampleRepository(
         name="post-build-by-a-link",
         files={"scripts/post": "#!/bin/sh\necho it was run > proof\n", "postBuild": Link("scripts/post")},
         cell="print(open('proof').read())",
@@ -109,8 +147,8 @@ _READY = [
 ]
 
 _OF_OTHER_EXECUTORS = [
-    *("Dockerfile", "environment.yml", "environment.yaml", "apt.txt", "install.R", "REQUIRE", "Project.toml"),
-    *("JuliaProject.toml", "default.nix", "Pipfile", "Pipfile.lock", "DESCRIPTION", "binder/Dockerfile"),
+    *("Dockerfile", "environment.yml", "environment.yaml", "apt.txt", "Project.toml", "JuliaProject.toml"),
+    *("default.nix", "DESCRIPTION", "binder/Dockerfile"),
 ]
 
 _FAILED = [
@@ -124,13 +162,25 @@ _FAILED = [
         for file in _OF_OTHER_EXECUTORS
     ),
     SampleRepository(
+        name="packages-of-an-old-julia",
+        files={"REQUIRE": "julia 0.6"},
+        code="unsupported_repository",
+        words=("REQUIRE: no executor builds it any more",),
+    ),
+    SampleRepository(
         name="runtime-of-r",
         files={"runtime.txt": "r-4.1-2023-01-01"},
         code="unsupported_repository",
-        words=("runtime.txt", "R ("),
+        words=("runtime.txt: the process executor can't build R packages",),
     ),
     SampleRepository(
-        name="runtime-too-old", files={"runtime.txt": "python-2.7"}, code="build_failed", words=("runtime.txt says",)
+        name="runtime-too-old",
+        files={"runtime.txt": "python-2.7"},
+        code="unsupported_repository",
+        words=("runtime.txt: the process executor can't build a kernel of Python 2.7",),
+    ),
+    SampleRepository(
+        name="runtime-that-is-none", files={"runtime.txt": "python"}, code="build_failed", words=("runtime.txt says",)
     ),
     SampleRepository(
         name="requirements-at-odds",
@@ -158,12 +208,6 @@ _FAILED = [
         files={"pyproject.toml": f'{_PROJECT}requires-python = "^3.9"\n'},
         code="build_failed",
         words=("it must be text like",),
-    ),
-    SampleRepository(
-        name="post-build-without-a-program",
-        files={"postBuild": "echo hello\n"},
-        code="build_failed",
-        words=("must begin with a line like",),
     ),
     SampleRepository(
         name="post-build-of-windows",

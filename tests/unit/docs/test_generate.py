@@ -9,7 +9,7 @@ import pytest
 from docs import conf
 from docs.generate import errors, files, variables
 from docs.generate.advice import ADVICE
-from services.builder.executors.process.session import repository
+from services.builder.executors.process.session.plan.buildpacks import REFUSED_FILES
 from services.common.models.error_codes import KINDS
 from services.common.redis.families import FAMILIES
 from tests.support.paths import CHECKOUT
@@ -111,7 +111,8 @@ def test_every_expiry_of_a_redis_key_names_a_setting_that_exists() -> None:
 
 def test_authors_are_told_every_file_that_is_refused() -> None:
     page = (CHECKOUT / "docs" / "authors.md").read_text()
-    assert [name for name in (*repository._UNSUPPORTED_FILES, "DESCRIPTION") if f"`{name}`" not in page] == []
+    files = (*REFUSED_FILES, "apt.txt", "install.R", "environment.yml", "environment.yaml")
+    assert [name for name in files if f"`{name}`" not in page] == []
 
 
 def test_every_picture_is_small() -> None:

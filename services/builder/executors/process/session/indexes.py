@@ -37,6 +37,14 @@ def is_of_indexes(name: str) -> bool:
     return name in _INDEXES or name == _LINKS or _CREDENTIAL.fullmatch(name) is not None
 
 
+def without_indexes(session: Mapping[str, str]) -> dict[str, str]:
+    """Return a session's environment without the operator's indexes, for a repository that chose its own.
+
+    Folders and pages of `UV_FIND_LINKS` stay: pip keeps its own, too, when a file names an index.
+    """
+    return {name: value for name, value in session.items() if name == _LINKS or not is_of_indexes(name)}
+
+
 def read_indexes(session: Mapping[str, str]) -> Indexes:
     """Separate the credentials of a session's environment (in URLs, or uv's `UV_INDEX_<NAME>_PASSWORD`) from the rest.
 

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import uv
 
-from services.builder.executors.process.session import interpreter, repository
+from services.builder.executors.process.session import interpreter
 from services.builder.executors.process.session.environment import installer_environment, repository_environment
 from services.builder.executors.process.session.errors import StepError, build_failed
-from services.builder.executors.process.session.indexes import read_indexes
+from services.builder.executors.process.session.indexes import read_indexes, without_indexes
 from services.builder.executors.process.session.layout import ImageFolder, Layout, Manifest, write_atomically
 from services.builder.executors.process.session.log import BuildLog
+from services.builder.executors.process.session.plan.build_plan import PipInstall, Script
+from services.builder.executors.process.session.plan.reading import read
 from services.builder.executors.process.session.programs import READ_ONCE_FILE, output_of, run_program
 from services.builder.executors.process.session.spec import BuildSpec
 
@@ -41,9 +43,16 @@ class BuildSteps:
         self.image.home.mkdir(parents=True)
 
         await self._fetch()
-        plan = repository.read(self.image.repo)
+        plan = read(self.image.repo, self._repository_env)
+        for note in plan.notes:
+            self.log.write("building", note)
+
         python = await self._make_environment(plan.python)
-        await self._install(plan.packages)
+        await self._install_base()
+        for number, install in enumerate(plan.installs, start=1):
+            await self._install(install, self.image.path / "inputs" / str(number))
+        for script in filter(None, (plan.post_build, plan.start)):
+            script.make_executable()
         if plan.post_build:
             await self._post_build(plan.post_build)
         self._finish(python, plan.start)
@@ -73,7 +82,16 @@ class BuildSteps:
             max_line_bytes=settings.max_line_bytes,
         )
 
-        command = [uv.find_uv_bin(), "venv", "--no-project", "--python", python, "--", str(self.image.env)]
+        command = [
+            uv.find_uv_bin(),
+            "venv",
+            "--no-config",
+            "--no-project",
+            "--python",
+            python,
+            "--",
+            str(self.image.env),
+        ]
         await self._run("uv venv", command, self._installer_env, settings.environment_timeout_seconds)
 
         version = await output_of(
@@ -85,25 +103,32 @@ class BuildSteps:
             raise StepError("python_unavailable", f"The interpreter {python} does not run")
         return version.strip()
 
-    async def _install(self, packages: tuple[str, ...]) -> None:
-        settings = self.spec.settings
-        if not packages and not settings.base_packages:
-            return
+    async def _install_base(self) -> None:
+        """Install Jupyter, from where the operator says: what a repository says of indexes and versions comes later."""
+        if packages := self.spec.settings.base_packages:
+            await self._pip_install(list(packages), self.environ)
+            self._disable_news()
 
+    async def _install(self, install: PipInstall, inputs: Path) -> None:
+        """Install what a file asks for, as pip would after Jupyter; `inputs` is a folder for the files of uv."""
+        self.log.write("building", f"Installing the packages of {install.source}")
+        environ = without_indexes(self.environ) if install.replaces_indexes else self.environ
+        await self._pip_install(install.write(inputs), environ)
+
+    async def _pip_install(self, arguments: list[str], environ: Mapping[str, str]) -> None:
+        settings = self.spec.settings
         command = [uv.find_uv_bin(), "pip", "install", "--python", str(self.image.python)]
         if settings.compiles_bytecode:
             command.append("--compile-bytecode")
-        configuration = read_indexes(self.environ).configuration
-        if configuration:
-            command += ["--config-file", READ_ONCE_FILE]
-        # One resolution for all packages, so that Jupyter's and the repository's requirements agree or fail together.
-        command += [*packages, *settings.base_packages]
-        self.log.write("building", " ".join(["uv pip install", *packages, *settings.base_packages]))
+        # Without a configuration of ours uv would read the repository's.
+        configuration = read_indexes(environ).configuration
+        command += ["--config-file", READ_ONCE_FILE] if configuration else ["--no-config"]
+        self.log.write("building", " ".join(["uv pip install", *arguments]))
 
+        env = self._installer_env_of(environ)
         timeout_seconds = settings.install_timeout_seconds
         name = "The installation of packages"
-        await self._run(name, command, self._installer_env, timeout_seconds, secret=configuration)
-        self._disable_news()
+        await self._run(name, [*command, *arguments], env, timeout_seconds, secret=configuration)
 
     def _disable_news(self) -> None:
         """Keep JupyterLab from asking whether to fetch news: a temporary user would be asked each time."""
@@ -112,13 +137,12 @@ class BuildSteps:
             overrides.parent.mkdir(exist_ok=True)
             overrides.write_text('{"@jupyterlab/apputils-extension:notification": {"fetchNews": "false"}}')
 
-    async def _post_build(self, script: Path) -> None:
+    async def _post_build(self, script: Script) -> None:
         self.log.write("building", "Running postBuild")
 
-        image = self.image
-        env = repository_environment(self.environ, image.env, image.home, image.repo)
+        timeout_seconds = self.spec.settings.post_build_timeout_seconds
         try:
-            await self._run("postBuild", [str(script)], env, self.spec.settings.post_build_timeout_seconds)
+            await self._run("postBuild", script.command, self._repository_env, timeout_seconds)
         except OSError as error:
             raise build_failed(f"postBuild can't be run: {error.strerror}") from None
 
@@ -142,7 +166,7 @@ class BuildSteps:
         if status < 0:
             raise build_failed(f"{name} was ended by signal {-status}")
 
-    def _finish(self, python: str, start: Path | None) -> None:
+    def _finish(self, python: str, start: Script | None) -> None:
         image = self.image
         spec = self.spec
         manifest = Manifest(
@@ -153,7 +177,7 @@ class BuildSteps:
             python=python,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             size_bytes=size_bytes(image.path),
-            start=str(start.relative_to(image.repo)) if start else None,
+            start=str(start.path.relative_to(image.repo.resolve())) if start else None,
         )
 
         write_atomically(image.manifest_path, manifest.model_dump_json())
@@ -161,8 +185,16 @@ class BuildSteps:
 
     @property
     def _installer_env(self) -> dict[str, str]:
+        return self._installer_env_of(self.environ)
+
+    def _installer_env_of(self, environ: Mapping[str, str]) -> dict[str, str]:
         downloads = self.spec.settings.python_downloads
-        return installer_environment(self.environ, Path(self.spec.data_dir), self.image.home, downloads=downloads)
+        return installer_environment(environ, Path(self.spec.data_dir), self.image.home, downloads=downloads)
+
+    @property
+    def _repository_env(self) -> dict[str, str]:
+        image = self.image
+        return repository_environment(self.environ, image.env, image.home, image.repo)
 
 
 def size_bytes(folder: Path, *, enough: int | None = None) -> int:
