@@ -54,6 +54,7 @@ _add("url", THIS_MACHINE, "Print the address of the Bindery that runs on this ma
 _add("stop", THIS_MACHINE, "End the Bindery that runs on this machine.")
 _add("clean", THIS_MACHINE, "Delete the data folder, after asking.")
 _add("doctor", THIS_MACHINE, "Check this machine for what `bindery up` needs, and say what to do about each problem.")
+_add("check", THIS_MACHINE, "Say what would be built from a folder, and what would be refused, before it is pushed.")
 
 _add("hub-values", CLUSTER, "Print Helm values for a hub of zero-to-jupyterhub that starts Bindery's servers.")
 

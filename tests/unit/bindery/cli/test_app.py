@@ -11,7 +11,7 @@ from bindery.cli.app import app
 from deploy.local.settings import CHECKOUT
 from services.common.version import VERSION
 
-HERE = ["up", "url", "stop", "clean", "doctor"]
+HERE = ["up", "url", "stop", "clean", "doctor", "check"]
 IN_A_CLUSTER = ["hub-values"]
 AT_A_GATEWAY = ["launch", "log", "cancel", "queue"]
 
@@ -90,6 +90,7 @@ def test_arguments_that_make_no_sense_end_with_status_2(
         (["--help"], {"deploy", "services", "pydantic", "httpx"}),
         (["stop"], {"services"}),
         (["hub-values"], {"services", "jupyterhub", "pydantic"}),
+        (["check"], {"services", "deploy", "pydantic", "packaging"}),
     ],
 )
 def test_a_command_imports_only_what_it_needs(tmp_path: Path, arguments: list[str], never: set[str]) -> None:

@@ -21,7 +21,7 @@ def bindery_in(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str
 
 @pytest.mark.parametrize(
     ("command", "target"),
-    [("up", "up"), ("url", "up"), ("stop", "up"), ("doctor", "up"), ("hub-values", "hub-values")],
+    [("up", "up"), ("url", "up"), ("stop", "up"), ("doctor", "up"), ("check", "up"), ("hub-values", "hub-values")],
 )
 def test_a_bare_wheel_says_in_one_line_how_to_get_the_rest(tmp_path: Path, command: str, target: str) -> None:
     result = bindery_in(tmp_path, command)
