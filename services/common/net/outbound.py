@@ -22,11 +22,12 @@ import httpx
 from multidict import CIMultiDict
 
 from services.common.models.errors import BinderyError
+from services.common.net.checked_network import CheckedNetwork
 from services.common.net.checked_url import checked_url
 from services.common.net.hosts import is_literal
 from services.common.net.networks import NetworkPolicy
 from services.common.net.proxy import OutboundProxy
-from services.common.net.reply import Reply
+from services.common.net.reply import Download, Reply
 from services.common.service.logging import quotable
 
 __all__ = ["CheckedClient", "CheckedUrl", "NetworkPolicy"]
@@ -55,42 +56,12 @@ class CheckedUrl:
     body: bytes = b""
 
 
-class _CheckedNetwork(httpcore.AsyncNetworkBackend):
-    """Connects to addresses that the policy allows, and only to the one that was checked."""
-
-    def __init__(self, policy: NetworkPolicy) -> None:
-        self._policy = policy
-        self._sockets = httpcore.AnyIOBackend()
-
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
-    ) -> httpcore.AsyncNetworkStream:
-        try:
-            async with asyncio.timeout(timeout):
-                addresses = await self._policy.addresses(host, port)
-        except TimeoutError as error:
-            raise httpcore.ConnectTimeout(f"looking up {host}") from error
-        for address in addresses[:-1]:
-            try:
-                return await self._sockets.connect_tcp(address, port, timeout, local_address, socket_options)
-            except (httpcore.ConnectError, httpcore.ConnectTimeout):
-                continue
-        return await self._sockets.connect_tcp(addresses[-1], port, timeout, local_address, socket_options)
-
-    async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
-
-
 class CheckedClient:
-    """Makes GET requests to addresses that strangers chose. Close it, or use it as an async context manager.
+    """Makes requests to addresses that strangers chose. Close it, or use it as an async context manager.
 
-    `total_seconds` bounds one call with all its redirects; one connection may take a third of that, so that another
-    address of the host can be tried.
+    `total_seconds` bounds one call with all its redirects and the reading of the reply; one connection may take a third
+    of that, so that another address of the host can be tried. `silence_seconds` bounds the time to connect, and between
+    two parts of a reply, for calls that may take long.
     """
 
     def __init__(
@@ -99,12 +70,13 @@ class CheckedClient:
         *,
         proxy: OutboundProxy | None = None,
         total_seconds: float = 30.0,
+        silence_seconds: float | None = None,
         max_connections: int = 100,
     ) -> None:
         self.policy = policy
         self.proxy = proxy
         self._total_seconds = total_seconds
-        self._timeouts = {"connect": total_seconds / 3}
+        self._timeouts = {"connect": silence_seconds or total_seconds / 3, "read": silence_seconds}
 
         bounds: dict[str, Any] = {
             "ssl_context": tls_context(),
@@ -113,7 +85,7 @@ class CheckedClient:
             "keepalive_expiry": 5.0,
         }
 
-        self._pool = httpcore.AsyncConnectionPool(network_backend=_CheckedNetwork(policy), **bounds)
+        self._pool = httpcore.AsyncConnectionPool(network_backend=CheckedNetwork(policy), **bounds)
         self._proxied = proxy and httpcore.AsyncHTTPProxy(proxy.url, proxy_auth=_ascii(proxy.login), **bounds)
 
     async def get(self, url: str, *, headers: Mapping[str, str] | None = None, max_bytes: int = 4 * 2**20) -> Reply:
@@ -123,13 +95,26 @@ class CheckedClient:
         such host), and `provider_unavailable` for every failure of the peer, such as more than `max_bytes` of body.
         """
         async with self._answer(url, headers or {}) as (final, response):
-            body = bytearray()
-            async for chunk in response.aiter_stream():
-                body += chunk
-                if len(body) > max_bytes:
-                    raise BinderyError("provider_unavailable", f"{final.host} sent more than {max_bytes} bytes.")
-            headers_read = CIMultiDict(_headers(response))
-            return Reply(status=response.status, headers=headers_read, body=bytes(body), url=str(final))
+            return await _read_reply(final, response, max_bytes)
+
+    async def post(
+        self, url: str, body: bytes, *, headers: Mapping[str, str] | None = None, max_bytes: int = 4 * 2**20
+    ) -> Reply:
+        """Send a POST with `body` to `url`, and again to where it redirects. Return and raise as `get` does."""
+        async with self._answer(url, headers or {}, body=body) as (final, response):
+            return await _read_reply(final, response, max_bytes)
+
+    @asynccontextmanager
+    async def download(
+        self, url: str, *, own_headers: Mapping[str, str], headers: Mapping[str, str] | None = None
+    ) -> AsyncIterator[Download]:
+        """Send a GET to `url` and yield the reply, of any status, whose body is still to be read.
+
+        `own_headers` are for the origin of `url`: a redirect that leads to another one is followed without them. Raise
+        as `get` does, also while the body is read.
+        """
+        async with self._answer(url, {**(headers or {}), **own_headers}, confined=own_headers) as (final, response):
+            yield Download(response.status, final.host, response.aiter_stream())
 
     async def follow(self, url: str, *, headers: Mapping[str, str] | None = None, body_bytes: int = 0) -> CheckedUrl:
         """Follow the redirects of `url` to their end, and read a body of at most `body_bytes` there.
@@ -153,16 +138,20 @@ class CheckedClient:
 
     @asynccontextmanager
     async def _answer(
-        self, text: str, headers: Mapping[str, str]
+        self, text: str, headers: Mapping[str, str], *, body: bytes | None = None, confined: Iterable[str] = ()
     ) -> AsyncIterator[tuple[httpx.URL, httpcore.Response]]:
-        """Yield the first response that is not a redirect, with its body still unread."""
+        """Yield the first response that is not a redirect, with its body still unread.
+
+        With a `body`, the requests are POSTs. The headers that `confined` names are sent to the first origin only.
+        """
         url = checked_url(text)
         request_headers = {name.lower(): value for name, value in headers.items()}
+        never_forwarded = {*_NEVER_FORWARDED, *(name.lower() for name in confined)}
 
         try:
             async with asyncio.timeout(self._total_seconds):
                 for _ in range(MAX_REDIRECTS + 1):
-                    async with self._request(url, request_headers) as response:
+                    async with self._request(url, request_headers, body) as response:
                         self._raise_if_proxy_refuses(url, response)
                         if (target := _redirect_target(url, response)) is None:
                             yield url, response
@@ -170,7 +159,7 @@ class CheckedClient:
 
                     if (target.scheme, target.host, target.port) != (url.scheme, url.host, url.port):
                         request_headers = {
-                            name: value for name, value in request_headers.items() if name not in _NEVER_FORWARDED
+                            name: value for name, value in request_headers.items() if name not in never_forwarded
                         }
                     url = target
                 raise BinderyError("provider_unavailable", f"{url.host} redirects more than {MAX_REDIRECTS} times.")
@@ -184,13 +173,16 @@ class CheckedClient:
             raise BinderyError("provider_unavailable", f"{url.host} {reason}{way}.") from error
 
     @asynccontextmanager
-    async def _request(self, url: httpx.URL, headers: Mapping[str, str]) -> AsyncIterator[httpcore.Response]:
+    async def _request(
+        self, url: httpx.URL, headers: Mapping[str, str], body: bytes | None
+    ) -> AsyncIterator[httpcore.Response]:
         usual = {"accept": "*/*", "user-agent": USER_AGENT}
         fixed = {"host": url.netloc.decode("ascii"), "accept-encoding": "identity"}
         async with self._pool_for(url).stream(
-            "GET",
+            "GET" if body is None else "POST",
             httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
             headers=list({**usual, **headers, **fixed}.items()),
+            content=body,
             extensions={"timeout": self._timeouts},
         ) as response:
             yield response
@@ -248,6 +240,16 @@ def _ascii(login: tuple[str, str] | None) -> tuple[bytes, bytes] | None:
 
 def _headers(response: httpcore.Response) -> dict[str, str]:
     return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
+
+
+async def _read_reply(final: httpx.URL, response: httpcore.Response, max_bytes: int) -> Reply:
+    """Return the reply with its body. Raise `BinderyError("provider_unavailable")` for one of over `max_bytes`."""
+    body = bytearray()
+    async for chunk in response.aiter_stream():
+        body += chunk
+        if len(body) > max_bytes:
+            raise BinderyError("provider_unavailable", f"{final.host} sent more than {max_bytes} bytes.")
+    return Reply(status=response.status, headers=CIMultiDict(_headers(response)), body=bytes(body), url=str(final))
 
 
 async def _body_up_to(response: httpcore.Response, max_bytes: int) -> bytes:

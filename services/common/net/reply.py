@@ -1,6 +1,7 @@
 """The reply to an HTTP request, whichever client sent it."""
 
 import json
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,3 +26,12 @@ class Reply:
     def json(self) -> Any:
         """Return the body, parsed as JSON. Raise `ValueError`."""
         return json.loads(self.body)
+
+
+@dataclass(frozen=True)
+class Download:
+    """A reply whose body is read as it arrives: its status, the host that sent it, and the parts of the body."""
+
+    status: int
+    host: str
+    chunks: AsyncIterator[bytes]

@@ -237,3 +237,61 @@ def test_an_address_that_is_not_a_plain_web_address_is_refused(text: str) -> Non
 )
 def test_addresses_are_brought_to_one_form(text: str, expected: str) -> None:
     assert str(checked_url(text)) == expected
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_a_post_is_sent_again_to_where_it_is_redirected(forge: Forge, status: int) -> None:
+    forge.pages["/a"] = Page(status, {"Location": "/here"})
+    async with CheckedClient(LOOPBACK) as client:
+        reply = await client.post(f"{forge.url}/a", b"question", headers={"Content-Type": "text/plain"})
+    assert (reply.status, reply.body, reply.url) == (200, b"hello", f"{forge.url}/here")
+    assert [(request.method, request.headers["content-length"]) for request in forge.requests] == [("POST", "8")] * 2
+
+
+async def test_a_download_is_read_as_it_arrives(forge: Forge) -> None:
+    forge.pages["/endless"] = Page(200, {}, itertools.repeat(b"x" * 1000))
+    async with CheckedClient(LOOPBACK) as client, client.download(f"{forge.url}/endless", own_headers={}) as download:
+        received = 0
+        async for chunk in download.chunks:
+            received += len(chunk)
+            if received > 100_000:
+                break
+    assert (download.status, download.host) == (200, "127.0.0.1")
+    assert received > 100_000
+
+
+async def test_a_downloads_own_headers_stay_with_its_origin(forge: Forge, tmp_path: Path) -> None:
+    with Forge(tmp_path / "other") as other:
+        other.pages["/there"] = Page(200, {}, b"data")
+        forge.pages["/a"] = Page(302, {"Location": "/b"})
+        forge.pages["/b"] = Page(302, {"Location": f"{other.url}/there"})
+        async with (
+            CheckedClient(LOOPBACK) as client,
+            client.download(f"{forge.url}/a", own_headers={"X-Key": "secret"}, headers={"X-All": "yes"}) as download,
+        ):
+            assert b"".join([chunk async for chunk in download.chunks]) == b"data"
+        assert [request.headers.get("x-key") for request in forge.requests] == ["secret", "secret"]
+        assert [(request.headers.get("x-key"), request.headers["x-all"]) for request in other.requests] == [
+            (None, "yes")
+        ]
+
+
+async def test_a_download_that_falls_silent_ends(forge: Forge) -> None:
+    forge.pages["/silent"] = Page(200, {}, _then_nothing(forge))
+
+    async def download() -> None:
+        async with (
+            CheckedClient(LOOPBACK, total_seconds=60, silence_seconds=0.2) as client,
+            client.download(f"{forge.url}/silent", own_headers={}) as download,
+        ):
+            async for _ in download.chunks:
+                continue
+
+    with pytest.raises(BinderyError, match="does not answer in time") as failed:
+        await download()
+    assert failed.value.code == "provider_unavailable"
+
+
+def _then_nothing(forge: Forge) -> Iterator[bytes]:
+    yield b"x"
+    forge.stopping.wait()
