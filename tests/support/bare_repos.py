@@ -18,13 +18,20 @@ class Link:
 
 
 @dataclass(frozen=True)
+class Executable:
+    """An executable file in a commit, whatever it begins with."""
+
+    content: str
+
+
+@dataclass(frozen=True)
 class Gitlink:
     """A submodule's place in a commit."""
 
     sha: str
 
 
-Content = str | bytes | Link | Gitlink | None
+Content = str | bytes | Link | Executable | Gitlink | None
 """What a commit has at a path; None deletes it. Files that begin with `#!` are executable."""
 
 
@@ -63,11 +70,14 @@ class BareRepos:
             raise RuntimeError(process.stderr.decode())
         return process.stdout.decode("utf-8", "replace").strip() if not process.returncode else ""
 
-    def create_repo(self, org: str, name: str, files: Mapping[str, Content], *, branch: str = "main") -> str:
+    def create_repo(
+        self, org: str, name: str, files: Mapping[str, Content], *, branch: str = "main", object_format: str = "sha1"
+    ) -> str:
         """Make a repository with one commit, whose sha is returned; with no files it stays empty."""
         folder = self.folder(org, name)
         folder.mkdir(parents=True)
-        self.git(org, name, "init", "--quiet", "--bare", "--template=", "--initial-branch", branch, ".")
+        self.git(org, name, "init", "--quiet", "--bare", "--template=", "--initial-branch", branch,
+                 f"--object-format={object_format}", ".")  # fmt: skip
         return self.commit(org, name, files, branch=branch) if files else ""
 
     def commit(
@@ -123,10 +133,12 @@ def _data(content: bytes) -> bytes:
 def _change(path: str, content: Content) -> bytes:
     quoted = '"' + path.replace("\\", "\\\\").replace('"', '\\"') + '"'
     if content is None:
-        return f"D {quoted}\n".encode()
+        return f"D {quoted}\n".encode(errors="surrogateescape")
     if isinstance(content, Gitlink):
-        return f"M 160000 {content.sha} {quoted}\n".encode()
+        return f"M 160000 {content.sha} {quoted}\n".encode(errors="surrogateescape")
     if isinstance(content, Link):
-        return f"M 120000 inline {quoted}\n".encode() + _data(content.target.encode())
-    data = content.encode() if isinstance(content, str) else content
-    return f"M {'100755' if data.startswith(b'#!') else '100644'} inline {quoted}\n".encode() + _data(data)
+        return f"M 120000 inline {quoted}\n".encode(errors="surrogateescape") + _data(content.target.encode())
+    text = content.content if isinstance(content, Executable) else content
+    data = text.encode() if isinstance(text, str) else text
+    mode = "100755" if isinstance(content, Executable) or data.startswith(b"#!") else "100644"
+    return f"M {mode} inline {quoted}\n".encode(errors="surrogateescape") + _data(data)

@@ -14,56 +14,19 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from tests.support.bare_repos import BareRepos, git_environment
+from tests.support.forge_pages import Fault, Page, Request, json_page
 from tests.support.paths import RECORDED
+
+__all__ = ["Fault", "Forge", "Page", "Request"]
 
 COMMIT_RECORDING = RECORDED / "api.github.com_repos_jupyterhub_zero_to_jupyterhub_k8s_commits_HEAD.json"
 GIT_PATHS = ("/info/refs", "/git-upload-pack")
-
-
-@dataclass(frozen=True)
-class Request:
-    """One request that the forge got."""
-
-    method: str
-    path: str
-    headers: Mapping[str, str]
-
-
-@dataclass(kw_only=True)
-class Fault:
-    """What goes wrong: an answer with `status`, none before `hold` is set, or (API) a limit reached."""
-
-    status: int = 0
-    headers: dict[str, str] = field(default_factory=dict)
-    body: bytes = b"{}"
-    hold: threading.Event | None = None
-    rate_limited: bool = False
-
-    @classmethod
-    def holding(cls) -> "Fault":
-        """No answer until `release`."""
-        return cls(hold=threading.Event())
-
-    def release(self) -> None:
-        if self.hold:
-            self.hold.set()
-
-
-@dataclass(frozen=True)
-class Page:
-    """A fixed answer; the body may be an endless iterator."""
-
-    status: int = 200
-    headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes | Iterable[bytes] = b""
 
 
 class Forge(BareRepos):
@@ -136,14 +99,14 @@ class Forge(BareRepos):
             "X-Ratelimit-Reset": str(self.rate_reset),
         }
         if self.api_fault and self.api_fault.rate_limited:
-            return _json_page(403, {"message": "API rate limit exceeded"}, limits | {"X-Ratelimit-Remaining": "0"})
+            return json_page(403, {"message": "API rate limit exceeded"}, limits | {"X-Ratelimit-Remaining": "0"})
         self.rate_remaining -= 1
         if not self.folder(org, name).is_dir():
-            return _json_page(404, {"message": "Not Found"}, limits)
+            return json_page(404, {"message": "Not Found"}, limits)
         if (commit := self.find(org, name, ref)) is None:
             if ref == "HEAD":
-                return _json_page(409, {"message": "Git Repository is empty."}, limits)
-            return _json_page(422, {"message": f"No commit found for SHA: {ref}"}, limits)
+                return json_page(409, {"message": "Git Repository is empty."}, limits)
+            return json_page(422, {"message": f"No commit found for SHA: {ref}"}, limits)
         sha, tree = commit
         etag = f'W/"{hashlib.sha256(f"{org}/{name}/{ref}/{sha}".encode()).hexdigest()}"'
         if if_none_match == etag:
@@ -152,10 +115,6 @@ class Forge(BareRepos):
         text = json.dumps(recorded).replace(recorded["sha"], sha).replace(recorded["commit"]["tree"]["sha"], tree)
         text = text.replace("jupyterhub/zero-to-jupyterhub-k8s", f"{org}/{name}")
         return Page(200, self._recording["headers"] | limits | {"Etag": etag}, text.encode())
-
-
-def _json_page(status: int, body: Mapping[str, Any], headers: Mapping[str, str]) -> Page:
-    return Page(status, {**headers, "Content-Type": "application/json; charset=utf-8"}, json.dumps(body).encode())
 
 
 class _Server(ThreadingHTTPServer):
@@ -178,6 +137,7 @@ class _Handler(BaseHTTPRequestHandler):
         forge = self.server.forge
         path = urlsplit(self.path).path
         forge.requests.append(Request(self.command, self.path, {k.lower(): v for k, v in self.headers.items()}))
+        body = b"".join(self._body())
         if page := forge.pages.get(path):
             self._send(page)
             return
@@ -195,7 +155,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._file(parts[1], parts[2].removesuffix(".git"), parts[3:])
         elif path.endswith(GIT_PATHS):
             if self.headers.get("User-Agent", "").startswith("git/"):
-                self._git(path)
+                self._git(path, body)
             else:
                 self._send(Page(404, {"Content-Type": "text/html"}, b"This is no page."))
         elif len(parts) == 2 and forge.folder(parts[0], parts[1].removesuffix(".git")).is_dir():
@@ -211,7 +171,7 @@ class _Handler(BaseHTTPRequestHandler):
             match = self.headers.get("If-None-Match", "")
             self._send(self.server.forge.commit_reply(parts[2], parts[3].removesuffix(".git"), ref, match))
         else:
-            self._send(_json_page(404, {"message": "Not Found"}, {}))
+            self._send(json_page(404, {"message": "Not Found"}, {}))
 
     def _file(self, org: str, name: str, rest: list[str]) -> None:
         forge = self.server.forge
@@ -224,7 +184,7 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._send(Page(404))
 
-    def _git(self, path: str) -> None:
+    def _git(self, path: str, body: bytes) -> None:
         forge = self.server.forge
         service = next(candidate for candidate in GIT_PATHS if path.endswith(candidate))
         org, _, name = unquote(path.removesuffix(service)).strip("/").partition("/")
@@ -242,7 +202,6 @@ class _Handler(BaseHTTPRequestHandler):
             "HTTP_CONTENT_ENCODING": self.headers.get("Content-Encoding", ""),
             "GIT_PROTOCOL": self.headers.get("Git-Protocol", "") if forge.speaks_v2 else "",
         }
-        body = b"".join(self._body())
         process = subprocess.run(
             ["git", "http-backend"], input=body, capture_output=True, check=False,
             env=environment | {"CONTENT_LENGTH": str(len(body))},
