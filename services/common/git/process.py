@@ -82,7 +82,10 @@ class GitRunner:
     on_line: OnLine | None = None
 
     def environment(self, config: Sequence[tuple[str, str]] = ()) -> dict[str, str]:
-        """Return git's environment: our paths of programs and CA certificates, and git's whole configuration."""
+        """Return git's environment: our paths of programs and CA certificates, and git's whole configuration.
+
+        Outside of a repository, git looks for one in no folder above the home.
+        """
         variables = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
         if "SSL_CERT_FILE" in variables:
             variables.setdefault("GIT_SSL_CAINFO", variables["SSL_CERT_FILE"])
@@ -95,6 +98,8 @@ class GitRunner:
             "GIT_CONFIG_COUNT": str(len(settings)),
             "HOME": str(self.home),
             "XDG_CONFIG_HOME": str(self.home),
+            "GIT_CEILING_DIRECTORIES": str(self.home.parent),
+            "GIT_ATTR_NOSYSTEM": "1",
             "GIT_CONFIG_NOSYSTEM": "1",
             "GIT_CONFIG_GLOBAL": "/dev/null",
             "GIT_CONFIG_SYSTEM": "/dev/null",

@@ -2,6 +2,7 @@
 
 import os
 import re
+import tempfile
 import threading
 from pathlib import Path
 
@@ -212,3 +213,19 @@ async def test_hooks_and_filters_of_the_repository_do_not_run(forge: Forge, targ
     await fetch(f"{forge.url}/org/repo", sha, target)
     assert (target / "a").exists()
     assert not mark.exists()
+
+
+async def test_a_configuration_above_the_temporary_folder_is_not_gits(
+    forge: Forge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    above = tmp_path / "a repository"
+    (above / ".git").mkdir(parents=True)
+    for name in ("objects", "refs"):
+        (above / ".git" / name).mkdir()
+    (above / ".git/HEAD").write_text("ref: refs/heads/main\n")
+    (above / ".git/config").write_text(f'[url "http://127.0.0.1:1/"]\n\tinsteadOf = {forge.url}/\n')
+    monkeypatch.setattr(tempfile, "tempdir", str(above))
+    monkeypatch.setattr(git, "ADVERTISEMENT_BYTES", 0)  # so that git itself asks
+    sha = forge.create_repo("org", "repo", {"a": "1"})
+    listing = await git.list_refs(f"{forge.url}/org/repo", "HEAD", policy=LOOPBACK)
+    assert listing.refs == {"HEAD": sha}
