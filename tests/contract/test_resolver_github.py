@@ -220,7 +220,7 @@ async def test_the_operators_credentials_are_sent(
         ("org/repo/../../../user", "can't be the name of a branch, tag or commit"),
         ("org/repo/%2e%2e/x", "can't be the name of a branch, tag or commit"),
         ("org/repo/a%0Ab", "can't be the name of a branch, tag or commit"),
-        ("org/repo/--upload-pack=x", "A ref can't begin with a dash"),
+        ("org/repo/--upload-pack=touch%20x", "can't be the name of a branch, tag or commit"),
         ("../repo/main", "'..' can't be the name of a user or repository"),
         ("org/../main", "'..' can't be the name of a user or repository"),
         ("org/.git/main", "'' can't be the name of a user or repository"),

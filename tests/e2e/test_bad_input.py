@@ -64,9 +64,16 @@ def test_an_option_in_the_place_of_a_url_or_a_ref(stack: Stack, demo: str, tmp_p
         (option, "HEAD", "A git URL can't begin with a dash: '--upload-pack="),
         (option, "a" * 40, "A git URL can't begin with a dash: '--upload-pack="),
         ("ext::sh -c id", "HEAD", "'ext::sh -c id' is not a git URL."),
-        (demo, option, "A ref can't begin with a dash"),
+        (demo, option, "can't be the name of a branch, tag or commit"),
     ):
         assert_refused(stack, git_spec(url, ref), "bad_spec", sentence)
+
+    script = tmp_path / "script"
+    script.write_text(f"#!/bin/sh\ntouch {trace}\n")
+    script.chmod(0o755)
+    assert_refused(
+        stack, git_spec(demo, f"--upload-pack={script}"), "ref_not_found", "There is no branch, tag or commit"
+    )
     assert not trace.exists()
 
 

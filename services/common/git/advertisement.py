@@ -18,6 +18,7 @@ _GLOBS = frozenset("*?[\\")
 def refs_advertised(body: bytes, patterns: tuple[str, ...] = ()) -> dict[str, str] | None:
     """Return names and shas of the refs that match, as `git ls-remote` lists them; without patterns, all of them.
 
+    Bytes of a name that are not UTF-8 are surrogates (PEP 383), as in arguments of a program.
     Return None if `body` does not tell: it is cut off or of another kind or protocol, or a pattern is a glob.
     """
     if any(_GLOBS & set(pattern) for pattern in patterns):
@@ -31,7 +32,7 @@ def refs_advertised(body: bytes, patterns: tuple[str, ...] = ()) -> dict[str, st
 
     refs: dict[str, str] = {}
     for packet in packets[2:-1]:
-        sha, _, name = packet.partition(b"\0")[0].rstrip(b"\n").decode("utf-8", "replace").partition(" ")
+        sha, _, name = packet.partition(b"\0")[0].rstrip(b"\n").decode("utf-8", "surrogateescape").partition(" ")
         if not is_full_sha(sha) or not name:
             return None
         refs[name] = sha

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from services.common.git.words import printable
 from services.common.models.errors import BinderyError
 
 OnLine = Callable[[str], None]
@@ -209,7 +210,7 @@ class GitRunner:
 def _plain_text(line: bytes) -> str:
     """Return a line as plain text; unprintable characters, such as terminal escapes, become question marks."""
     text = line[:_LINE_BYTES].decode("utf-8", "replace").strip("\r\n").rstrip().expandtabs(4)
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
+    return printable(text)
 
 
 def size_of(folder: Path, enough: int) -> int:

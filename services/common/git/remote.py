@@ -28,7 +28,10 @@ _ALL_REFS = ("+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*", 
 
 @dataclass(frozen=True)
 class Listing:
-    """The refs of a repository by name, and the URL that the redirects of an http or https one led to."""
+    """The refs of a repository by name, and the URL that the redirects of an http or https one led to.
+
+    Bytes of a name that are not UTF-8 are surrogates (PEP 383).
+    """
 
     refs: dict[str, str]
     url: str
@@ -65,9 +68,13 @@ async def list_refs(
         raise BinderyError("provider_unavailable", f"{url} did not answer within {timeout_seconds:g} s.") from error
     if not result.ok:
         raise _failure(result, url, "provider_unavailable")
+    return Listing(_refs_listed(result.output), found_at)
 
-    rows = (line.partition("\t") for line in result.output.decode("utf-8", "replace").splitlines())
-    return Listing({name: sha for sha, _, name in rows if is_full_sha(sha)}, found_at)
+
+def _refs_listed(output: bytes) -> dict[str, str]:
+    """Return the refs in the output of `git ls-remote`, by name."""
+    rows = (line.partition("\t") for line in output.decode("utf-8", "surrogateescape").split("\n"))
+    return {name: sha for sha, _, name in rows if is_full_sha(sha)}
 
 
 async def fetch_repository(
@@ -82,7 +89,7 @@ async def fetch_repository(
     max_bytes: int = 10 * GIB,
     allowed_protocols: frozenset[str] = WEB,
 ) -> None:
-    """Check out commit `ref` (40 hex digits) of `repo_url` in `target`, with its submodules.
+    """Check out commit `ref` (40 or 64 hex digits) of `repo_url` in `target`, with its submodules.
 
     `target` is created, or is an empty folder. git's own messages go to `on_line`, one line at a time. Submodules are
     fetched one level at a time, and each URL is checked as the first one is. After an error the caller deletes what
@@ -92,7 +99,7 @@ async def fetch_repository(
     with git's own files), `fetch_failed`, and `build_failed` for submodules that only the author can fix.
     """
     if not is_full_sha(ref):
-        raise BinderyError("bad_spec", f"{ref!r} is not the full name of a commit (40 hex digits).")
+        raise BinderyError("bad_spec", f"{ref!r} is not the full name of a commit (40 or 64 hex digits).")
 
     target.mkdir(parents=True, exist_ok=True)
     root = target.resolve()

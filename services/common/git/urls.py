@@ -17,7 +17,7 @@ _INFO_REFS = "/info/refs?service=git-upload-pack"
 _SCP = re.compile(r"([\w-]+)@([\w.-]+):(.+)")
 _WEB_USER = re.compile(r"(?i)^(https?://)[^/?#:@]+@")
 _AMBIGUOUS = re.compile(r"(?i)%(?:2f|5c|[01][0-9a-f]|7f)|(?:^|/)(?:\.|%2e){2}(?:/|$)")
-_FULL_SHA = re.compile(r"[0-9a-fA-F]{40}")
+_FULL_SHA = re.compile(r"[0-9a-fA-F]{40}|[0-9a-fA-F]{64}")
 _PORTS = {"git": 9418, "ssh": 22}
 
 
@@ -34,7 +34,7 @@ class Remote:
 
 
 def is_full_sha(ref: str) -> bool:
-    """Return whether `ref` is the full name of a commit: exactly 40 hex digits."""
+    """Return whether `ref` is the full name of a commit: 40 hex digits (SHA-1), or 64 (SHA-256)."""
     return _FULL_SHA.fullmatch(ref) is not None
 
 

@@ -64,14 +64,18 @@ class Provider(ABC):
         """Close the connections that the provider holds open."""
 
 
-def checked_ref(ref: str, spec: str) -> str:
-    """Return `ref` if it can be the name of a branch, tag or commit. Raise `BinderyError("bad_spec")` otherwise."""
+def checked_ref(ref: str, spec: str, *, is_option_allowed: bool = False) -> str:
+    """Return `ref` if it can be the name of a branch, tag or commit. Raise `BinderyError("bad_spec")` otherwise.
+
+    Whatever `git check-ref-format` allows can be one; a dash at the beginning only with `is_option_allowed`, for a
+    caller who gives the ref to no program, or after `--`.
+    """
     if not ref:
         raise BinderyError("bad_spec", f"The ref is missing. Did you mean {spec.rstrip('/')}/HEAD?")
-    if ref.startswith("-"):
+    if ref.startswith("-") and not is_option_allowed:
         raise BinderyError("bad_spec", f"A ref can't begin with a dash: {ref[:100]!r}.")
 
-    has_odd_text = not ref.isprintable() or " " in ref or "\\" in ref or ".." in ref
+    has_odd_text = any(letter <= " " or letter in "\\\x7f" for letter in ref) or ".." in ref
     has_odd_part = any(part in {"", "."} for part in ref.split("/"))
     if has_odd_text or has_odd_part or len(ref) > MAX_REF_LENGTH:
         raise BinderyError("bad_spec", f"{ref[:100]!r} can't be the name of a branch, tag or commit.")

@@ -3,8 +3,9 @@
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
-from services.common.git.remote import WEB, git_url, is_full_sha, list_refs
+from services.common.git.remote import WEB, Listing, git_url, is_full_sha, list_refs
 from services.common.git.repository_url import canonical_url, plain_url
+from services.common.git.words import printable
 from services.common.models import ResolvedRepo, Spec
 from services.common.models.errors import BinderyError
 from services.common.net.outbound import goes_by_proxy
@@ -15,7 +16,10 @@ from services.resolver.settings import ResolverSettings
 
 
 class Git(Provider):
-    """Git repositories anywhere. A ref is a branch, else a tag (the commit it points at), else a full ref name."""
+    """Git repositories anywhere. A ref is a branch, else a tag (the commit it points at), else a full ref name.
+
+    Bytes of a ref that are not UTF-8 are surrogates (PEP 383) inside of this file.
+    """
 
     prefix = "git"
     name = "Git"
@@ -67,12 +71,12 @@ class Git(Provider):
     def also_known_as(self, spec: str) -> tuple[Spec, ...]:
         """Return the link with other spellings of its URL; on GitHub, also `gh/<user>/<repo>/<ref>`."""
         _, url, ref = self._parts(spec)
-        return links_to(url, ref, self.settings.github_url)
+        return links_to(url, _in_link(ref), self.settings.github_url)
 
     def allowed_as(self, spec: str) -> tuple[Spec, ...]:
         """Return the link itself and with its URL spelled plainly; for a repository on GitHub, also its `gh` link."""
         _, url, ref = self._parts(spec)
-        plain = Spec(provider=self.prefix, spec=f"{quote(plain_url(url), safe='')}/{ref}")
+        plain = Spec(provider=self.prefix, spec=f"{quote(plain_url(url), safe='')}/{_in_link(ref)}")
         by_gh = [link for link in self.also_known_as(spec) if link.provider == "gh"]
         return (*super().allowed_as(spec), plain, *by_gh)
 
@@ -91,7 +95,8 @@ class Git(Provider):
             )
 
         url = git_url(unquote(quoted_url), self.settings.git_protocols)
-        return quoted_url, url, checked_ref(unquote(quoted_ref), spec)
+        ref = unquote(quoted_ref, errors="surrogateescape")
+        return quoted_url, url, checked_ref(ref, spec, is_option_allowed=True)
 
     async def _check_address(self, url: str) -> None:
         """Raise `BinderyError` now for an address that is not allowed: a full sha is resolved without a request."""
@@ -102,15 +107,7 @@ class Git(Provider):
 
     async def _look_up(self, url: str, ref: str) -> tuple[str, str]:
         """Return the commit that `ref` names, and the URL at which the repository was reached."""
-        listing = await list_refs(
-            url,
-            ref,
-            f"{ref}^{{}}",
-            policy=self.policy,
-            proxy=self.proxy,
-            timeout_seconds=self.settings.git_timeout_seconds,
-            allowed_protocols=self.settings.git_protocols,
-        )
+        listing = await self._list(url, ref, f"{ref}^{{}}")
 
         names = [f"refs/heads/{ref}", f"refs/tags/{ref}", ref, f"refs/{ref}"]
         if ref == "HEAD":
@@ -118,4 +115,36 @@ class Git(Provider):
         for name in names:
             if sha := listing.refs.get(f"{name}^{{}}") or listing.refs.get(name):
                 return sha, listing.url
-        raise BinderyError("ref_not_found", f"There is no branch, tag or commit {ref} in {url}.")
+        raise BinderyError("ref_not_found", await self._why_missing(url, ref))
+
+    async def _list(self, url: str, *patterns: str) -> Listing:
+        return await list_refs(
+            url,
+            *patterns,
+            policy=self.policy,
+            proxy=self.proxy,
+            timeout_seconds=self.settings.git_timeout_seconds,
+            allowed_protocols=self.settings.git_protocols,
+        )
+
+    async def _why_missing(self, url: str, ref: str) -> str:
+        """Return a sentence for a ref that is not there: a typing error, an empty repository, or a HEAD to nowhere."""
+        sentence = f"There is no branch, tag or commit {printable(ref)} in {url}."
+        try:
+            refs = (await self._list(url)).refs
+        except BinderyError:  # too many refs for one answer, or a server that has just failed
+            return sentence
+
+        if not refs:
+            return f"{url} is an empty repository: nothing has been committed to it."
+        if ref != "HEAD":
+            return sentence
+        branches = [name.removeprefix("refs/heads/") for name in refs if name.startswith("refs/heads/")]
+        example = f", such as {printable(min(branches))}" if branches else ""
+        return f"{url} has no default branch: its HEAD names one that is not there. Name a branch in the link{example}."
+
+
+def _in_link(ref: str) -> str:
+    """Return a ref as links have it: with its bytes that are not UTF-8 percent-encoded."""
+    letters = (quote(letter, errors="surrogateescape") if "\udc80" <= letter <= "\udcff" else letter for letter in ref)
+    return "".join(letters)

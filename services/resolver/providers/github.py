@@ -109,7 +109,7 @@ class GitHub(Provider):
 
         user = parts[0]
         repo = parts[1].removesuffix(".git")
-        ref = checked_ref(unquote(parts[2]), spec)
+        ref = checked_ref(unquote(parts[2]), spec, is_option_allowed=True)
         for name in (user, repo):
             if not _NAME.fullmatch(name) or name in {".", ".."}:
                 raise BinderyError("bad_spec", f"{name[:100]!r} can't be the name of a user or repository on GitHub.")

@@ -13,6 +13,7 @@ NO_HOSTS = (
     "1.2.3.4.5", "10.example.0",
 )  # fmt: skip
 SHA = "0123456789abcdef0123456789abcdef01234567"
+LONG = "0123456789abcdef" * 4
 
 
 @pytest.mark.parametrize(
@@ -91,7 +92,8 @@ def test_relative_submodules_stay_on_the_host(url: str, expected: str | None) ->
 
 
 @pytest.mark.parametrize(
-    ("ref", "full"), [(SHA, True), (SHA.upper(), True), (SHA + "0", False), (SHA[:39], False), (SHA + "\n", False)]
+    ("ref", "full"),
+    [(SHA, True), (SHA.upper(), True), (LONG, True), (SHA + "0", False), (SHA[:39], False), (SHA + "\n", False)],
 )
-def test_a_full_sha_is_forty_hex_digits_and_nothing_else(ref: str, full: bool) -> None:
+def test_a_full_sha_is_forty_hex_digits_or_sixty_four_and_nothing_else(ref: str, full: bool) -> None:
     assert is_full_sha(ref) is full

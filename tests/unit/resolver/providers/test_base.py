@@ -8,13 +8,42 @@ from services.resolver.providers.base import MAX_REF_LENGTH, checked_ref
 SPEC = "org/repo/ref"
 
 
-@pytest.mark.parametrize("ref", ["HEAD", "main", "feature/of/mine", "v1.0", "a@b", "täglich", "x" * MAX_REF_LENGTH])
+@pytest.mark.parametrize(
+    "ref",
+    [
+        "HEAD",
+        "main",
+        "feature/of/mine",
+        "v1.0",
+        "a@b",
+        "täglich",
+        "a\u00a0b",
+        "a\u200db",
+        "caf\udce9",
+        "x" * MAX_REF_LENGTH,
+    ],
+)
 def test_a_ref_of_git_is_returned_unchanged(ref: str) -> None:
     assert checked_ref(ref, SPEC) == ref
 
 
 @pytest.mark.parametrize(
-    "ref", ["a..b", "..", "a b", "a\\b", "a\nb", "a\x00b", "a/./b", ".", "/a", "a/", "a//b", "x" * (MAX_REF_LENGTH + 1)]
+    "ref",
+    [
+        "a..b",
+        "..",
+        "a b",
+        "a\\b",
+        "a\nb",
+        "a\x00b",
+        "a\x7fb",
+        "a/./b",
+        ".",
+        "/a",
+        "a/",
+        "a//b",
+        "x" * (MAX_REF_LENGTH + 1),
+    ],
 )
 def test_a_text_that_git_or_a_url_would_read_otherwise_is_refused(ref: str) -> None:
     with pytest.raises(BinderyError, match="can't be the name of a branch, tag or commit") as raised:
@@ -28,6 +57,11 @@ def test_an_option_is_not_a_ref(ref: str) -> None:
     with pytest.raises(BinderyError, match="can't begin with a dash") as raised:
         checked_ref(ref, SPEC)
     assert raised.value.code == "bad_spec"
+
+
+@pytest.mark.parametrize("ref", ["-u", "--upload-pack=x", "-"])
+def test_a_caller_who_runs_no_program_with_it_takes_a_dash(ref: str) -> None:
+    assert checked_ref(ref, SPEC, is_option_allowed=True) == ref
 
 
 @pytest.mark.parametrize("spec", ["org/repo", "org/repo/", "org/repo//"])

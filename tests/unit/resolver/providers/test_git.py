@@ -61,6 +61,11 @@ def test_a_quoted_ref_is_the_same_ref(provider: Git) -> None:
     assert provider.also_known_as(f"{url}/feature%2Fx") == provider.also_known_as(f"{url}/feature/x")
 
 
+def test_bytes_of_a_ref_that_are_not_utf_8_stay_encoded_in_links(provider: Git) -> None:
+    specs = provider.also_known_as(f"{quote('https://example.org/a', safe='')}/caf%e9/gr%C3%B6%C3%9Fe")
+    assert by_git("https://example.org/a", "caf%E9/größe") in links(specs)
+
+
 async def test_a_full_sha_is_resolved_without_a_request(provider: Git) -> None:
     repo = await provider.resolve(f"{quote('https://192.88.98.1/a', safe='')}/{SHA.upper()}")
     assert (repo.ref, repo.immutable_spec, repo.ignores_case, repo.reached_url) == (SHA, True, False, None)
@@ -72,7 +77,7 @@ async def test_a_full_sha_is_resolved_without_a_request(provider: Git) -> None:
     [
         ("https%3A%2F%2Fexample.org%2Fa", "bad_spec"),
         ("https%3A%2F%2Fexample.org%2Fa/", "bad_spec"),
-        ("https%3A%2F%2Fexample.org%2Fa/--upload-pack", "bad_spec"),
+        ("https%3A%2F%2Fexample.org%2Fa/a%7Fb", "bad_spec"),
         ("ftp%3A%2F%2Fexample.org%2Fa/main", "bad_spec"),
         (f"http%3A%2F%2F10.0.0.1%2Fa/{SHA}", "address_not_allowed"),
     ],
