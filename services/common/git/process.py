@@ -8,8 +8,9 @@ import resource
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 from services.common.git.words import printable
 from services.common.models.errors import BinderyError
@@ -109,6 +110,11 @@ class GitRunner:
             "GIT_ALLOW_PROTOCOL": ":".join(sorted(self.allowed_protocols)),
             "LC_ALL": "C",
         }
+
+    @property
+    def unwatched(self) -> Self:
+        """The same for commands that only read: nothing is measured, and no line of theirs is shown."""
+        return replace(self, watched_folder=None, on_line=None)
 
     async def run(self, *arguments: str, cwd: Path | None = None, config: Sequence[tuple[str, str]] = ()) -> GitResult:
         """Run one git command and return its result. A cancel kills it with every process that it started.

@@ -1,5 +1,6 @@
 """The submodules of a commit: the entries of `.gitmodules` for the gitlinks in the commit's tree."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,10 @@ _FILES = ("100644", "100755")
 
 @dataclass(frozen=True)
 class Submodule:
-    """A repository inside a repository: its path, its URL (possibly relative), and its commit."""
+    """A repository inside a repository: its path, its URL (possibly relative), and its commit.
+
+    Bytes of the path that are not UTF-8 are surrogates (PEP 383).
+    """
 
     path: str
     url: str
@@ -36,7 +40,7 @@ async def submodules_of(git: GitRunner, sha: str, folder: Path) -> list[Submodul
         raise BinderyError("build_failed", f".gitmodules can't be read: {result.reason}.")
 
     sections: dict[str, dict[str, str]] = {}
-    for line in result.output.decode("utf-8", "replace").split("\0"):
+    for line in os.fsdecode(result.output).split("\0"):
         key, _, value = line.partition("\n")
         name, _, variable = key.removeprefix("submodule.").rpartition(".")
         sections.setdefault(name, {})[variable] = value
@@ -45,7 +49,7 @@ async def submodules_of(git: GitRunner, sha: str, folder: Path) -> list[Submodul
 
     submodules = []
     for entry in (await git.run("ls-tree", "-r", "-z", "--full-tree", sha, cwd=folder)).output.split(b"\0"):
-        head, _, name = entry.decode("utf-8", "replace").partition("\t")
+        head, _, name = os.fsdecode(entry).partition("\t")
         section = by_path.get(name, {})
         if head.startswith(_GITLINK) and section.get("url") and section.get("update") != "none":
             submodules.append(Submodule(name, section["url"], head.split()[2]))

@@ -19,6 +19,7 @@ _WEB_USER = re.compile(r"(?i)^(https?://)[^/?#:@]+@")
 _AMBIGUOUS = re.compile(r"(?i)%(?:2f|5c|[01][0-9a-f]|7f)|(?:^|/)(?:\.|%2e){2}(?:/|$)")
 _FULL_SHA = re.compile(r"[0-9a-fA-F]{40}|[0-9a-fA-F]{64}")
 _PORTS = {"git": 9418, "ssh": 22}
+_CAPABILITIES_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True)
@@ -147,6 +148,18 @@ async def locate(
     if client.proxy and not response.address:
         config = (("http.proxy", client.proxy.url_with_login), ("http.proxyAuthMethod", "basic"))
     return Remote(response.url.removesuffix(_INFO_REFS), config, response.body)
+
+
+async def speaks_protocol_2(remote: Remote, client: CheckedClient) -> bool:
+    """Return whether the server of an http remote answers by git's protocol 2, in which any commit may be asked for.
+
+    Other remotes count as such. Raise `BinderyError` as `CheckedClient.follow` does.
+    """
+    if not remote.url.startswith(("http://", "https://")):
+        return True
+    headers = {"User-Agent": await asyncio.to_thread(user_agent), "Git-Protocol": "version=2"}
+    response = await client.follow(remote.url + _INFO_REFS, headers=headers, body_bytes=_CAPABILITIES_BYTES)
+    return b"version 2\n" in response.body[:64]
 
 
 def _raise_for_status(response: CheckedUrl, url: str) -> None:

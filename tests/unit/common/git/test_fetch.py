@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from services.common.git import remote as git
-from services.common.git.remote import fetch_repository
+from services.common.git import fetch as git
+from services.common.git import remote
+from services.common.git.fetch import fetch_repository
 from services.common.models.errors import BinderyError
 from services.common.net.networks import NetworkPolicy
 from tests.support.bare_repos import Content, Gitlink, Link
@@ -52,15 +53,6 @@ async def test_one_commit_is_checked_out_without_its_history(forge: Forge, targe
     assert (target / ".git/shallow").read_text().split() == [old]
 
 
-@pytest.mark.parametrize("way", ["dumb", "v0"])
-async def test_servers_that_give_no_single_commit_are_fetched_whole(forge: Forge, target: Path, way: str) -> None:
-    old = forge.create_repo("org", "repo", {"a.txt": "one"})
-    forge.commit("org", "repo", {"a.txt": "two"})
-    forge.speaks_v2 = False
-    await fetch(f"{forge.url}/dumb/org/repo" if way == "dumb" else f"{forge.url}/org/repo", old, target)
-    assert (target / "a.txt").read_text() == "one"
-
-
 @pytest.mark.parametrize("way", ["v2", "v0", "dumb"])
 async def test_a_missing_commit_is_said(forge: Forge, target: Path, way: str) -> None:
     forge.create_repo("org", "repo", {"a.txt": "one"})
@@ -76,7 +68,7 @@ async def test_a_missing_repository_is_said(forge: Forge, target: Path) -> None:
     assert "no public git repository" in error.detail
 
 
-@pytest.mark.parametrize("ref", ["main", "--upload-pack=touch x", ABSENT[:12], ABSENT + "0"])
+@pytest.mark.parametrize("ref", ["main", "--upload-pack=touch x", ABSENT[:12], ABSENT + "0", ABSENT * 2])
 async def test_only_whole_shas_are_fetched(forge: Forge, target: Path, ref: str) -> None:
     error = await failure(f"{forge.url}/org/repo", ref, target)
     assert error.code == "bad_spec"
@@ -200,19 +192,24 @@ async def test_submodules_without_end_are_refused(
 
 async def test_hooks_and_filters_of_the_repository_do_not_run(forge: Forge, target: Path, tmp_path: Path) -> None:
     mark = tmp_path / "ran"
+    program = f"touch {mark}"
+    config = f'[filter "evil"]\n\tsmudge = {program}\n[core]\n\tfsmonitor = {program}\n\thooksPath = hooks\n'
     sha = forge.create_repo(
         "org",
         "repo",
         {
             ".gitattributes": "* filter=evil\n",
-            ".gitconfig": f'[filter "evil"]\n\tsmudge = touch {mark}\n',
-            "hooks/post-checkout": f"#!/bin/sh\ntouch {mark}\n",
+            ".gitconfig": config,
+            "config": config,
+            "hooks/post-checkout": f"#!/bin/sh\n{program}\n",
+            "objects/info/alternates": "/etc\n",
             "a": "1",
         },
     )
     await fetch(f"{forge.url}/org/repo", sha, target)
     assert (target / "a").exists()
     assert not mark.exists()
+    assert not (target / ".git/objects/info/alternates").exists()
 
 
 async def test_a_configuration_above_the_temporary_folder_is_not_gits(
@@ -225,7 +222,17 @@ async def test_a_configuration_above_the_temporary_folder_is_not_gits(
     (above / ".git/HEAD").write_text("ref: refs/heads/main\n")
     (above / ".git/config").write_text(f'[url "http://127.0.0.1:1/"]\n\tinsteadOf = {forge.url}/\n')
     monkeypatch.setattr(tempfile, "tempdir", str(above))
-    monkeypatch.setattr(git, "ADVERTISEMENT_BYTES", 0)  # so that git itself asks
+    monkeypatch.setattr(remote, "ADVERTISEMENT_BYTES", 0)  # so that git itself asks
     sha = forge.create_repo("org", "repo", {"a": "1"})
-    listing = await git.list_refs(f"{forge.url}/org/repo", "HEAD", policy=LOOPBACK)
+    listing = await remote.list_refs(f"{forge.url}/org/repo", "HEAD", policy=LOOPBACK)
     assert listing.refs == {"HEAD": sha}
+
+
+async def test_names_that_are_not_utf_8_are_checked_out_and_can_be_shown(forge: Forge, target: Path) -> None:
+    lib = forge.create_repo("org", "lib", {"lib.txt": "1"})
+    path = os.fsdecode(b"caf\xe9")
+    modules = b'[submodule "x"]\n\tpath = caf\xe9\n\turl = ../lib\n'
+    sha = forge.create_repo("org", "repo", {".gitmodules": modules, path: Gitlink(lib)})
+    lines = await fetch(f"{forge.url}/org/repo", sha, target)
+    assert (target / path / "lib.txt").read_text() == "1"
+    assert "Fetching submodule caf? from ../lib" in lines

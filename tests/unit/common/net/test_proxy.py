@@ -9,7 +9,8 @@ import pytest
 from pydantic import ValidationError
 
 from services.builder.executors.process.executor import ProcessExecutor
-from services.common.git.remote import fetch_repository, list_refs
+from services.common.git.fetch import fetch_repository
+from services.common.git.remote import list_refs
 from services.common.models.errors import BinderyError
 from services.common.net import outbound
 from services.common.net.networks import NetworkPolicy

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from services.builder.executors.process.session.errors import StepError
 from services.builder.executors.process.session.spec import BuildSpec
-from services.common.git.remote import fetch_repository
+from services.common.git.fetch import fetch_repository
 from services.common.models.errors import BinderyError
 from services.common.net.networks import NetworkPolicy
 from services.common.net.proxy import OutboundProxy

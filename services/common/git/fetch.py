@@ -1,0 +1,123 @@
+"""Checking out a commit of a git repository, with its submodules, every address checked."""
+
+import asyncio
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from services.common.git.commit import fetch_commit, object_format
+from services.common.git.process import GitResult, GitRunner, OnLine
+from services.common.git.remote import GIB
+from services.common.git.submodules import MAX_DEPTH, MAX_SUBMODULES, Submodule, place_of, submodules_of
+from services.common.git.urls import WEB, Remote, git_url, is_full_sha, locate, submodule_url
+from services.common.git.words import printable
+from services.common.models.error_codes import ErrorCode
+from services.common.models.errors import BinderyError
+from services.common.net.networks import NetworkPolicy
+from services.common.net.outbound import CheckedClient
+from services.common.net.proxy import OutboundProxy
+from services.common.service.logging import redact
+
+
+async def fetch_repository(
+    repo_url: str,
+    ref: str,
+    target: Path,
+    *,
+    policy: NetworkPolicy,
+    proxy: OutboundProxy | None = None,
+    timeout_seconds: float,
+    on_line: OnLine | None = None,
+    max_bytes: int = 10 * GIB,
+    allowed_protocols: frozenset[str] = WEB,
+) -> None:
+    """Check out commit `ref` (40 or 64 hex digits) of `repo_url` in `target`, with its submodules.
+
+    `target` is created, or is an empty folder. Lines for a reader, git's own among them, go to `on_line`, one at a
+    time. Submodules are fetched one level at a time, and each URL is checked as the first one is. After an error the
+    caller deletes what has been fetched.
+
+    Raise `BinderyError`: `bad_spec`, `address_not_allowed`, `ref_not_found`, `repository_too_large` (over `max_bytes`,
+    with git's own files), `fetch_failed`, and `build_failed` for submodules that only the author can fix.
+    """
+    if not is_full_sha(ref):
+        raise BinderyError("bad_spec", f"{ref!r} is not the full name of a commit (40 or 64 hex digits).")
+
+    target.mkdir(parents=True, exist_ok=True)
+    root = target.resolve()
+
+    try:
+        async with asyncio.timeout(timeout_seconds), CheckedClient(policy, proxy=proxy) as client:
+            with tempfile.TemporaryDirectory(prefix="bindery-git-") as home:
+                git = GitRunner(
+                    home=Path(home),
+                    allowed_protocols=allowed_protocols,
+                    watched_folder=root,
+                    max_bytes=max_bytes,
+                    on_line=on_line,
+                )
+                fetch = _Fetch(git=git, client=client)
+                await fetch.repository(git_url(repo_url, allowed_protocols), ref.lower(), root)
+    except TimeoutError as error:
+        raise BinderyError("fetch_failed", f"Fetching {repo_url} took over {timeout_seconds:g} s.") from error
+
+
+@dataclass(kw_only=True)
+class _Fetch:
+    """One fetch with all its submodules."""
+
+    git: GitRunner
+    client: CheckedClient
+    submodules: int = 0
+
+    async def repository(self, url: str, sha: str, folder: Path, depth: int = 0) -> None:
+        """Fetch one repository, and then its submodules, to `folder`."""
+        remote = await self._locate(url)
+        new = ("--quiet", "--template=", f"--object-format={object_format(sha)}")
+        await self._run_checked("init", *new, ".", cwd=folder)
+        await self._run_checked("remote", "add", "origin", url, cwd=folder)
+        await fetch_commit(self.git, self.client, remote, sha, folder, url=url)
+
+        result = await self.git.run("checkout", "--quiet", "--force", "--detach", sha, cwd=folder)
+        if not result.ok:
+            is_bad_path = "invalid path" in result.messages
+            code: ErrorCode = "build_failed" if is_bad_path else "fetch_failed"
+            raise BinderyError(code, f"Commit {sha} of {url} can't be checked out: {result.reason}.")
+
+        for submodule in await submodules_of(self.git.unwatched, sha, folder):
+            self.submodules += 1
+            if depth >= MAX_DEPTH or self.submodules > MAX_SUBMODULES:
+                raise BinderyError(
+                    "build_failed",
+                    f"The repository has more submodules than are fetched ({MAX_SUBMODULES}, {MAX_DEPTH} levels).",
+                )
+            await self._submodule(url, submodule, folder, depth)
+
+    async def _submodule(self, parent: str, submodule: Submodule, folder: Path, depth: int) -> None:
+        self._say(f"Fetching submodule {submodule.path} from {redact(submodule.url)}")
+        try:
+            place = place_of(submodule, folder)
+            url = git_url(submodule_url(parent, submodule.url), self.git.allowed_protocols)
+            await self.repository(url, submodule.sha, place, depth + 1)
+        except BinderyError as error:
+            code: ErrorCode = "build_failed" if error.has_code("bad_spec", "ref_not_found") else error.code
+            raise BinderyError(code, f"Submodule {printable(submodule.path)}: {error.detail}") from error
+
+    def _say(self, line: str) -> None:
+        if self.git.on_line:
+            self.git.on_line(printable(line))
+
+    async def _locate(self, url: str) -> Remote:
+        try:
+            return await locate(url, self.client, self.git.allowed_protocols)
+        except BinderyError as error:
+            if not error.has_code("provider_unavailable", "rate_limited"):
+                raise
+            after = error.retry_after_seconds
+            raise BinderyError("fetch_failed", error.detail, retry_after_seconds=after) from error
+
+    async def _run_checked(self, *arguments: str, cwd: Path) -> GitResult:
+        result = await self.git.run(*arguments, cwd=cwd)
+        if not result.ok:
+            raise BinderyError("fetch_failed", f"git {arguments[0]} failed: {result.reason}.")
+        return result
