@@ -9,7 +9,7 @@ from services.common.git.commit import fetch_commit, object_format
 from services.common.git.process import GitResult, GitRunner, OnLine
 from services.common.git.remote import GIB
 from services.common.git.submodules import MAX_DEPTH, MAX_SUBMODULES, Submodule, place_of, submodules_of
-from services.common.git.urls import WEB, Remote, git_url, is_full_sha, locate, submodule_url
+from services.common.git.urls import WEB, Remote, git_url, is_full_sha, locate, submodule_url, web_url
 from services.common.git.words import printable
 from services.common.models.error_codes import ErrorCode
 from services.common.models.errors import BinderyError
@@ -97,11 +97,26 @@ class _Fetch:
         self._say(f"Fetching submodule {submodule.path} from {redact(submodule.url)}")
         try:
             place = place_of(submodule, folder)
-            url = git_url(submodule_url(parent, submodule.url), self.git.allowed_protocols)
+            url = self._allowed_url(submodule_url(parent, submodule.url), submodule.path)
             await self.repository(url, submodule.sha, place, depth + 1)
         except BinderyError as error:
             code: ErrorCode = "build_failed" if error.has_code("bad_spec", "ref_not_found") else error.code
             raise BinderyError(code, f"Submodule {printable(submodule.path)}: {error.detail}") from error
+
+    def _allowed_url(self, url: str, path: str) -> str:
+        """Return the URL of a submodule, or the https one in its place if its protocol is not allowed here.
+
+        Raise `BinderyError("bad_spec")`, as `git_url` does.
+        """
+        try:
+            return git_url(url, self.git.allowed_protocols)
+        except BinderyError:
+            instead = web_url(url)
+            if instead is None:
+                raise
+            checked = git_url(instead, self.git.allowed_protocols)
+        self._say(f"Submodule {path} has no http or https URL: {checked} is tried instead")
+        return checked
 
     def _say(self, line: str) -> None:
         if self.git.on_line:

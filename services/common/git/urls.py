@@ -15,6 +15,8 @@ from services.common.service.logging import quotable
 WEB = frozenset({"http", "https"})
 _INFO_REFS = "/info/refs?service=git-upload-pack"
 _SCP = re.compile(r"([\w-]+)@([\w.-]+):(.+)")
+_SCP_WITHOUT_USER = re.compile(r"()([\w-]+\.[\w.-]+):(?!//)(.+)")
+_NOT_WEB = frozenset({"ssh", "git+ssh", "ssh+git", "git"})
 _WEB_USER = re.compile(r"(?i)^(https?://)[^/?#:@]+@")
 _AMBIGUOUS = re.compile(r"(?i)%(?:2f|5c|[01][0-9a-f]|7f)|(?:^|/)(?:\.|%2e){2}(?:/|$)")
 _FULL_SHA = re.compile(r"[0-9a-fA-F]{40}|[0-9a-fA-F]{64}")
@@ -120,6 +122,26 @@ def submodule_url(parent: str, url: str) -> str:
     if ".." in steps:
         raise BinderyError("bad_spec", f"{url!r} is not the URL of a git repository.")
     return urlunsplit((parts.scheme, parts.netloc, "/" + "/".join([*path, *steps]), "", ""))
+
+
+def web_url(url: str) -> str | None:
+    """Return the https URL of a repository that `url` names by ssh (`git@host:path` too) or git; None for any other.
+
+    Forges serve a repository at the same path by each protocol. User and port belong to the protocol, and are dropped.
+    """
+    if scp := _SCP.fullmatch(url) or _SCP_WITHOUT_USER.fullmatch(url):
+        return f"https://{scp[2]}/{scp[3].lstrip('/')}"
+
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # raises `ValueError` if it is not a number
+        host = parts.hostname or ""
+    except ValueError:
+        return None
+    if parts.scheme not in _NOT_WEB or not host:
+        return None
+    literal = f"[{host}]" if ":" in host else host
+    return f"https://{literal}/{parts.path.lstrip('/')}"
 
 
 async def locate(

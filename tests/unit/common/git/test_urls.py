@@ -3,7 +3,7 @@
 import pytest
 
 from services.common.git.remote import git_url, is_full_sha
-from services.common.git.urls import submodule_url
+from services.common.git.urls import submodule_url, web_url
 from services.common.models.errors import BinderyError
 
 NO_HOSTS = (
@@ -89,6 +89,29 @@ def test_relative_submodules_stay_on_the_host(url: str, expected: str | None) ->
             submodule_url("https://example.org/org/repo", url)
     else:
         assert submodule_url("https://example.org/org/repo", url) == expected
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("git@example.org:org/repo.git", "https://example.org/org/repo.git"),
+        ("gitolite@example.org:/srv/repo", "https://example.org/srv/repo"),
+        ("example.org:org/repo", "https://example.org/org/repo"),
+        ("ssh://git@example.org:2222/org/repo", "https://example.org/org/repo"),
+        ("git+ssh://git@example.org/org/repo", "https://example.org/org/repo"),
+        ("ssh://git@[2001:db8::1]:22/org/repo", "https://[2001:db8::1]/org/repo"),
+        ("git://example.org/org/repo", "https://example.org/org/repo"),
+        ("ssh://git@example.org:port/x", None),
+        ("https://example.org/org/repo", None),
+        ("file:///srv/repo", None),
+        ("ext::sh -c x", None),
+        ("localhost:x", None),
+        ("/srv/repo", None),
+        ("", None),
+    ],
+)
+def test_the_https_address_of_a_repository_has_the_same_host_and_path(url: str, expected: str | None) -> None:
+    assert web_url(url) == expected
 
 
 @pytest.mark.parametrize(

@@ -180,6 +180,26 @@ async def test_git_fetches_submodules_too_through_it_with_its_login_outside_the_
     assert "hunter2" not in arguments + config + "".join(lines)
 
 
+async def test_submodules_by_ssh_are_tried_by_https(secure_forge: Forge, proxy: ForwardProxy, tmp_path: Path) -> None:
+    places = {
+        "scp": "git@forge.test:org/lib.git",
+        "bare": "forge.test:org/lib",
+        "ssh": "ssh://git@forge.test:2222/org/lib",
+        "git": "git://forge.test/org/lib",
+    }
+    lib = secure_forge.create_repo("org", "lib", {"lib.txt": "lib"})
+    modules = "".join(f'[submodule "{path}"]\n\tpath = {path}\n\turl = {url}\n' for path, url in places.items())
+    files = {".gitmodules": modules} | {path: Gitlink(lib) for path in places}
+    sha = secure_forge.create_repo("org", "repo", files)
+    lines: list[str] = []
+    target = tmp_path / "checkout"
+    url = "https://forge.test/org/repo"
+    await fetch_repository(url, sha, target, policy=PUBLIC, proxy=ours(proxy), timeout_seconds=60, on_line=lines.append)
+    assert {path: (target / path / "lib.txt").read_text() for path in places} == dict.fromkeys(places, "lib")
+    assert "Submodule scp has no http or https URL: https://forge.test/org/lib.git is tried instead" in lines
+    assert set(proxy.requests) == {"CONNECT forge.test:443"}
+
+
 async def test_refs_are_listed_through_it(
     forge: Forge, proxy: ForwardProxy, monkeypatch: pytest.MonkeyPatch, arguments_of_git: Path
 ) -> None:
