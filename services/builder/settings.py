@@ -112,6 +112,18 @@ class BuilderSettings(RegistrySettings):
         300.0, gt=0, description="How long fetching a repository may take (process executor)."
     )
     fetch_max_bytes: int = Field(2 * 2**30, description="How large a repository may be (process executor).")
+    fetch_history_max_bytes: int = Field(
+        256 * 2**20,
+        ge=0,
+        description="How large the history of a repository may be, with all branches, tags and submodules. Of a larger "
+        "one only the commit is fetched, with its tags, and the log says so. 0: never more (process executor).",
+    )
+    fetch_history_timeout_seconds: float = Field(
+        60.0,
+        gt=0,
+        description="How long fetching the history of one repository may take, of the time for fetching it all. One "
+        "that takes longer is left out (process executor).",
+    )
     install_timeout_seconds: float = Field(
         1800.0, gt=0, description="How long installing packages may take (process executor)."
     )

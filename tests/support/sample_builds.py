@@ -11,6 +11,7 @@ from services.builder.executors.base import Attempt, Batch, Finished
 from services.builder.executors.process.session.layout import BuildFolder, Exit, Layout
 from services.builder.executors.process.session.session import build_image
 from services.builder.executors.process.session.spec import BuildSpec, SessionSettings
+from services.builder.executors.process.session.steps import Fetch
 from services.common.models.build import image_key
 
 QUICK = SessionSettings(base_packages=(), compiles_bytecode=False, python_downloads="never")
@@ -79,7 +80,13 @@ class BuildResult:
 async def build_files(tmp: Path, files: Mapping[str, str | bytes], settings: SessionSettings = QUICK) -> BuildResult:
     """Build a repository of `files` in this process, with everything real but the address it is fetched from."""
     repo = tmp / "origin"
-    sha = make_repository(repo, files)
+    return await build_repository(tmp, str(repo), make_repository(repo, files), settings, fetch=clone)
+
+
+async def build_repository(
+    tmp: Path, repo_url: str, sha: str, settings: SessionSettings = QUICK, *, fetch: Fetch | None = None
+) -> BuildResult:
+    """Build a commit in this process; the checked git fetches it unless `fetch` does."""
     layout = Layout(tmp / "data")
     (tmp / "data").mkdir(exist_ok=True)
     cache = Path(os.environ.get("BINDERY_TEST_CACHE", "/tmp/bindery-test-uv-cache"))
@@ -91,13 +98,13 @@ async def build_files(tmp: Path, files: Mapping[str, str | bytes], settings: Ses
     spec = BuildSpec(
         build_id=folder.build_id,
         image=image,
-        repo_url=str(repo),
+        repo_url=repo_url,
         ref=sha,
         data_dir=str(layout.data),
         settings=settings,
     )
     folder.spec.write_text(spec.model_dump_json())
-    outcome = await build_image(folder, clone)
+    outcome = await build_image(folder, fetch)
     return BuildResult(layout=layout, folder=folder, outcome=outcome, lines=lines_of(folder))
 
 

@@ -28,8 +28,8 @@ def object_format(sha: str) -> str:
 
 async def fetch_commit(
     git: GitRunner, client: CheckedClient, remote: Remote, sha: str, folder: Path, *, url: str
-) -> None:
-    """Fetch commit `sha` into the new repository at `folder`.
+) -> bool:
+    """Fetch commit `sha` into the new repository at `folder`; return whether it came alone, without its history.
 
     A server that gives no single commit is asked for branches and tags, then for all other refs, and then for what a
     detached HEAD names. `url` is what messages call the repository.
@@ -38,7 +38,7 @@ async def fetch_commit(
     """
     result = await fetch_refs(git, remote, folder, "--depth=1", refs=[sha])
     if result.ok and await has_commit(git, sha, folder):
-        return
+        return True
 
     refuses = any(sign in result.messages for sign in _REFUSES_SHAS)
     if not refuses and _UNKNOWN_SHA in result.messages:
@@ -48,7 +48,7 @@ async def fetch_commit(
         for refs in (CLONED_REFS, _OTHER_REFS, ("HEAD",)):
             result = await fetch_refs(git, remote, folder, refs=refs)
             if await has_commit(git, sha, folder):
-                return
+                return False
             if not result.ok:
                 break
 

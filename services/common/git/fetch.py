@@ -1,4 +1,4 @@
-"""Checking out a commit of a git repository, with its submodules, every address checked."""
+"""Checking out a commit of a git repository, with its history and submodules, every address checked."""
 
 import asyncio
 import tempfile
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.common.git.commit import fetch_commit, object_format
+from services.common.git.history import HistoryBudget, fetch_history
 from services.common.git.process import GitResult, GitRunner, OnLine
 from services.common.git.remote import GIB
 from services.common.git.submodules import MAX_DEPTH, MAX_SUBMODULES, Submodule, place_of, submodules_of
@@ -18,6 +19,9 @@ from services.common.net.outbound import CheckedClient
 from services.common.net.proxy import OutboundProxy
 from services.common.service.logging import redact
 
+HISTORY_SHARE = 0.5
+"""The part of the time left that a history may take at most; what else is to be fetched has the rest."""
+
 
 async def fetch_repository(
     repo_url: str,
@@ -29,13 +33,16 @@ async def fetch_repository(
     timeout_seconds: float,
     on_line: OnLine | None = None,
     max_bytes: int = 10 * GIB,
+    max_history_bytes: int = GIB,
+    history_timeout_seconds: float = 60.0,
     allowed_protocols: frozenset[str] = WEB,
 ) -> None:
-    """Check out commit `ref` (40 or 64 hex digits) of `repo_url` in `target`, with its submodules.
+    """Check out commit `ref` (40 or 64 hex digits) of `repo_url` in `target`, as `git clone` would.
 
     `target` is created, or is an empty folder. Lines for a reader, git's own among them, go to `on_line`, one at a
-    time. Submodules are fetched one level at a time, and each URL is checked as the first one is. After an error the
-    caller deletes what has been fetched.
+    time. Submodules are fetched one level at a time, and each URL is checked as the first one is. Histories that are
+    over their limits, or can't be had, are left out with a line; each may take `history_timeout_seconds`. After an
+    error the caller deletes what has been fetched.
 
     Raise `BinderyError`: `bad_spec`, `address_not_allowed`, `ref_not_found`, `repository_too_large` (over `max_bytes`,
     with git's own files), `fetch_failed`, and `build_failed` for submodules that only the author can fix.
@@ -45,9 +52,10 @@ async def fetch_repository(
 
     target.mkdir(parents=True, exist_ok=True)
     root = target.resolve()
+    ends_at = asyncio.get_running_loop().time() + timeout_seconds
 
     try:
-        async with asyncio.timeout(timeout_seconds), CheckedClient(policy, proxy=proxy) as client:
+        async with asyncio.timeout_at(ends_at), CheckedClient(policy, proxy=proxy) as client:
             with tempfile.TemporaryDirectory(prefix="bindery-git-") as home:
                 git = GitRunner(
                     home=Path(home),
@@ -56,7 +64,12 @@ async def fetch_repository(
                     max_bytes=max_bytes,
                     on_line=on_line,
                 )
-                fetch = _Fetch(git=git, client=client)
+                fetch = _Fetch(
+                    git=git,
+                    client=client,
+                    ends_at=ends_at,
+                    history=HistoryBudget(max_bytes=max_history_bytes, timeout_seconds=history_timeout_seconds),
+                )
                 await fetch.repository(git_url(repo_url, allowed_protocols), ref.lower(), root)
     except TimeoutError as error:
         raise BinderyError("fetch_failed", f"Fetching {repo_url} took over {timeout_seconds:g} s.") from error
@@ -68,15 +81,22 @@ class _Fetch:
 
     git: GitRunner
     client: CheckedClient
+    ends_at: float
+    history: HistoryBudget
     submodules: int = 0
 
-    async def repository(self, url: str, sha: str, folder: Path, depth: int = 0) -> None:
-        """Fetch one repository, and then its submodules, to `folder`."""
+    @property
+    def seconds_left(self) -> float:
+        return max(0.0, self.ends_at - asyncio.get_running_loop().time())
+
+    async def repository(self, url: str, sha: str, folder: Path, path: str = "", depth: int = 0) -> None:
+        """Fetch the repository whose place in the whole is `path`, and then its submodules, to `folder`."""
         remote = await self._locate(url)
         new = ("--quiet", "--template=", f"--object-format={object_format(sha)}")
         await self._run_checked("init", *new, ".", cwd=folder)
         await self._run_checked("remote", "add", "origin", url, cwd=folder)
-        await fetch_commit(self.git, self.client, remote, sha, folder, url=url)
+        if await fetch_commit(self.git, self.client, remote, sha, folder, url=url):
+            await self._history(remote, sha, folder, path)
 
         result = await self.git.run("checkout", "--quiet", "--force", "--detach", sha, cwd=folder)
         if not result.ok:
@@ -91,14 +111,28 @@ class _Fetch:
                     "build_failed",
                     f"The repository has more submodules than are fetched ({MAX_SUBMODULES}, {MAX_DEPTH} levels).",
                 )
-            await self._submodule(url, submodule, folder, depth)
+            await self._submodule(url, submodule, folder, path, depth)
 
-    async def _submodule(self, parent: str, submodule: Submodule, folder: Path, depth: int) -> None:
+    async def _history(self, remote: Remote, sha: str, folder: Path, path: str) -> None:
+        """Fetch the history, or say why it is left out."""
+        sentence = await fetch_history(
+            self.git,
+            remote,
+            sha,
+            folder,
+            budget=self.history,
+            timeout_seconds=min(self.history.timeout_seconds, self.seconds_left * HISTORY_SHARE),
+        )
+        if sentence:
+            self._say(f"Submodule {path}: {sentence}" if path else sentence)
+
+    async def _submodule(self, parent: str, submodule: Submodule, folder: Path, path: str, depth: int) -> None:
         self._say(f"Fetching submodule {submodule.path} from {redact(submodule.url)}")
         try:
             place = place_of(submodule, folder)
             url = self._allowed_url(submodule_url(parent, submodule.url), submodule.path)
-            await self.repository(url, submodule.sha, place, depth + 1)
+            inner_path = f"{path}/{submodule.path}" if path else submodule.path
+            await self.repository(url, submodule.sha, place, inner_path, depth + 1)
         except BinderyError as error:
             code: ErrorCode = "build_failed" if error.has_code("bad_spec", "ref_not_found") else error.code
             raise BinderyError(code, f"Submodule {printable(submodule.path)}: {error.detail}") from error

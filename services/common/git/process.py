@@ -6,6 +6,7 @@ import os
 import re
 import resource
 import signal
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
@@ -30,6 +31,7 @@ _CONFIG = {
     "core.protectNTFS": "true",
     "credential.helper": "",
     "fetch.recurseSubmodules": "false",
+    "fetch.unpackLimit": "1",
     "gc.auto": "0",
     "http.followRedirects": "false",
     "http.lowSpeedLimit": "1000",
@@ -110,6 +112,13 @@ class GitRunner:
             "GIT_ALLOW_PROTOCOL": ":".join(sorted(self.allowed_protocols)),
             "LC_ALL": "C",
         }
+
+    @property
+    def spare_bytes(self) -> int:
+        """How much more `watched_folder` may take; without one, what no repository needs."""
+        if self.watched_folder is None:
+            return sys.maxsize
+        return max(0, self.max_bytes - size_of(self.watched_folder, self.max_bytes))
 
     @property
     def unwatched(self) -> Self:

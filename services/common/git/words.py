@@ -1,4 +1,9 @@
-"""Text of strangers as lines of a log and messages have it."""
+"""Numbers and names as the lines of a fetch have them."""
+
+
+def size_text(size_bytes: int) -> str:
+    """Return a size in MiB, or in KiB if it is less than one: `12 MiB`."""
+    return f"{size_bytes // 2**20} MiB" if size_bytes >= 2**20 else f"{-(-size_bytes // 2**10)} KiB"
 
 
 def printable(text: str) -> str:

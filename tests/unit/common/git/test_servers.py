@@ -155,6 +155,18 @@ async def test_submodules_are_of_their_repositorys_format(forge: Forge, target: 
     assert (target / "lib/lib.txt").read_text() == "1"
 
 
+async def test_thousands_of_tags_are_no_lines_of_the_log(forge: Forge, target: Path, way: str) -> None:
+    old = forge.create_repo("org", "repo", {"a.txt": "one"})
+    tip = forge.commit("org", "repo", {"a.txt": "two"})
+    updates = "".join(f"create refs/tags/build-{number} {tip}\n" for number in range(2000))
+    forge.git("org", "repo", "update-ref", "--stdin", data=updates.encode())
+    lines = await fetch(url_of(forge, way), old, target)
+    assert (target / "a.txt").read_text() == "one"
+    assert not any("build-" in line for line in lines)
+    assert "refs/tags/build-1999" in (target / ".git/packed-refs").read_text()
+    assert not [path for path in (target / ".git/refs").rglob("*") if path.is_file()]
+
+
 async def test_a_server_of_protocol_2_is_told_from_others(forge: Forge, way: str) -> None:
     forge.create_repo("org", "repo", {"a.txt": "one"})
     async with CheckedClient(LOOPBACK) as client:

@@ -25,6 +25,8 @@ async def fetch(spec: BuildSpec, target: Path, on_line: Callable[[str], None]) -
             proxy=OutboundProxy.of_environment(os.environ),
             timeout_seconds=settings.fetch_timeout_seconds,
             max_bytes=settings.max_repository_bytes,
+            max_history_bytes=settings.max_history_bytes,
+            history_timeout_seconds=settings.history_timeout_seconds,
             allowed_protocols=frozenset(settings.git_allowed_protocols),
             on_line=on_line,
         )

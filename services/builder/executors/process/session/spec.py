@@ -16,6 +16,10 @@ class SessionSettings(BaseModel):
     install_timeout_seconds: float = Field(1800, description="For resolving and installing the packages.")
     post_build_timeout_seconds: float = Field(900, description="For the repository's postBuild.")
     max_repository_bytes: int = Field(2 * GIB, description="Size of a checkout, submodules and .git included.")
+    max_history_bytes: int = Field(
+        256 * MIB, description="Size of all history together; a checkout with more is shallow."
+    )
+    history_timeout_seconds: float = Field(60, description="For fetching the history of one repository.")
     max_line_bytes: int = Field(64 * 1024, description="Longer lines of a log are cut.")
     max_log_bytes: int = Field(64 * MIB, description="Lines of a build past this size are left out of its log.")
     max_images_bytes: int = Field(

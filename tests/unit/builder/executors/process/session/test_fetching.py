@@ -1,0 +1,96 @@
+"""A session's own fetching: its limits are the settings', and what git knows of a commit is there for the build."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from services.builder.executors.process.session.errors import StepError
+from services.builder.executors.process.session.fetching import fetch
+from services.builder.executors.process.session.spec import BuildSpec
+from services.builder.executors.process.settings import session_settings
+from services.builder.settings import BuilderSettings
+from tests.support.forge import Forge
+from tests.support.sample_builds import QUICK, build_repository
+from tests.support.settings import settings_for
+
+LOCAL = QUICK.model_copy(update={"allowed_networks": ("127.0.0.0/8",)})
+
+BACKEND = """
+import os, subprocess, zipfile
+
+
+def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
+    said = subprocess.run(["git", "describe", "--tags", "--dirty"], capture_output=True, text=True, check=True)
+    version = said.stdout.strip().removeprefix("v")
+    name = f"described-{version}-py3-none-any.whl"
+    info = f"described-{version}.dist-info"
+    with zipfile.ZipFile(os.path.join(wheel_directory, name), "w") as wheel:
+        wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\\nName: described\\nVersion: {version}\\n")
+        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
+        wheel.writestr(f"{info}/RECORD", "")
+    return name
+"""
+PROJECT = """
+[build-system]
+requires = []
+build-backend = "backend"
+backend-path = ["."]
+
+[project]
+name = "described"
+dynamic = ["version"]
+"""
+
+
+@pytest.fixture
+def forge(tmp_path: Path) -> Iterator[Forge]:
+    with Forge(tmp_path / "forge") as forge:
+        yield forge
+
+
+def tagged_package(forge: Forge) -> tuple[str, str]:
+    """Make a package whose version is its tag; return its URL and commit."""
+    forge.create_repo("org", "repo", {"README.md": "first"})
+    sha = forge.commit("org", "repo", {"pyproject.toml": PROJECT, "backend.py": BACKEND})
+    forge.tag("org", "repo", "v4.2", sha, annotated=True)
+    return f"{forge.url}/org/repo", sha
+
+
+@pytest.mark.slow
+async def test_a_package_that_asks_git_for_its_version_is_installed(forge: Forge, tmp_path: Path) -> None:
+    built = await build_repository(tmp_path, *tagged_package(forge), LOCAL)
+    assert built.outcome.ok, built.text
+    installed = [path.name for path in built.image.env.rglob("described-*.dist-info")]
+    assert installed == ["described-4.2.dist-info"]
+
+
+async def test_limits_are_those_of_the_settings(forge: Forge, tmp_path: Path) -> None:
+    url, sha = tagged_package(forge)
+    settings = LOCAL.model_copy(update={"max_history_bytes": 0})
+    lines: list[str] = []
+    spec = BuildSpec(build_id="a-1", image="i", repo_url=url, ref=sha, data_dir=str(tmp_path), settings=settings)
+    await fetch(spec, tmp_path / "checkout", lines.append)
+    assert any("BINDERY_FETCH_HISTORY_MAX_BYTES" in line for line in lines)
+
+
+async def test_an_empty_repository_is_an_error_of_the_build_with_a_sentence(forge: Forge, tmp_path: Path) -> None:
+    forge.create_repo("org", "repo", {})
+    url = f"{forge.url}/org/repo"
+    spec = BuildSpec(build_id="a-1", image="i", repo_url=url, ref="a" * 40, data_dir=str(tmp_path), settings=LOCAL)
+    with pytest.raises(StepError) as failed:
+        await fetch(spec, tmp_path / "checkout", lambda _line: None)
+    assert failed.value.code == "ref_not_found"
+    assert failed.value.message == f"{url} is an empty repository: nothing has been committed to it."
+
+
+def test_the_operators_limits_are_a_sessions() -> None:
+    settings = settings_for(
+        BuilderSettings,
+        fetch_history_max_bytes=7,
+        fetch_history_timeout_seconds=6,
+        fetch_max_bytes=9,
+    )
+    session = session_settings(settings)
+    assert (session.max_history_bytes, session.history_timeout_seconds) == (7, 6)
+    assert session.max_repository_bytes == 9

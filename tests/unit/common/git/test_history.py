@@ -1,0 +1,170 @@
+"""What a checkout has beside its commit: history, branches and tags, up to a size."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from services.common.git.fetch import fetch_repository
+from services.common.net.networks import NetworkPolicy
+from tests.support.bare_repos import Content, Gitlink, git_environment
+from tests.support.forge import Fault, Forge
+
+LOOPBACK = NetworkPolicy.of("127.0.0.0/8")
+SHALLOW = "this is a shallow checkout of one commit."
+TOO_LARGE = f"The history and the tags are left out, because they take more than the 64 KiB allowed for them \
+(BINDERY_FETCH_HISTORY_MAX_BYTES): {SHALLOW}"
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    return tmp_path / "checkout"
+
+
+async def fetch(
+    forge: Forge,
+    sha: str,
+    target: Path,
+    max_history_bytes: int = 2**20,
+    *,
+    name: str = "repo",
+    max_bytes: int = 2**24,
+    history_timeout_seconds: float = 30.0,
+    then: Fault | None = None,
+) -> list[str]:
+    """Fetch a commit and return the lines; after the first one, git meets the fault `then`."""
+    lines: list[str] = []
+
+    def on_line(line: str) -> None:
+        lines.append(line)
+        forge.git_fault = then
+
+    await fetch_repository(
+        f"{forge.url}/org/{name}",
+        sha,
+        target,
+        policy=LOOPBACK,
+        timeout_seconds=60,
+        on_line=on_line,
+        max_bytes=max_bytes,
+        max_history_bytes=max_history_bytes,
+        history_timeout_seconds=history_timeout_seconds,
+    )
+    return lines
+
+
+def git(folder: Path, *arguments: str) -> str:
+    """Run git in a checkout, as a package's build does."""
+    process = subprocess.run(
+        ["git", *arguments], cwd=folder, env=git_environment(folder.parent), capture_output=True, text=True, check=False
+    )
+    return process.stdout.strip() if process.returncode == 0 else process.stderr.strip()
+
+
+def with_history(forge: Forge, name: str = "repo", *, large: bool = False) -> str:
+    """Make a repository of three commits, the first one tagged v1.0, with another branch; return the last commit."""
+    files: dict[str, Content] = {"a.txt": "one"}
+    if large:
+        files["big.bin"] = os.urandom(2**18)
+    first = forge.create_repo("org", name, files)
+    forge.tag("org", name, "v1.0", first, annotated=True)
+    forge.commit("org", name, {"b.txt": "aside"}, branch="aside")
+    forge.commit("org", name, {"a.txt": "two", "big.bin": None} if large else {"a.txt": "two"})
+    return forge.commit("org", name, {"a.txt": "three"})
+
+
+async def test_history_branches_and_tags_are_there(forge: Forge, target: Path) -> None:
+    sha = with_history(forge)
+    lines = await fetch(forge, sha, target)
+    assert git(target, "rev-list", "--count", "HEAD") == "3"
+    assert git(target, "describe", "--tags", "--long", "--dirty") == f"v1.0-2-g{sha[:7]}"
+    assert git(target, "branch", "--remotes", "--format=%(refname:short)") == "origin/aside\norigin/main"
+    assert git(target, "fsck", "--strict") == ""
+    assert not any("BINDERY_FETCH_HISTORY_MAX_BYTES" in line or "[new " in line for line in lines)
+
+
+async def test_a_tag_of_the_first_commit_is_there_too(forge: Forge, target: Path) -> None:
+    sha = forge.create_repo("org", "repo", {"a.txt": "one"})
+    forge.tag("org", "repo", "v1.0", sha)
+    lines = await fetch(forge, sha, target)
+    assert git(target, "describe", "--tags") == "v1.0"
+    assert not any("shallow" in line for line in lines)
+
+
+async def test_a_history_over_the_limit_is_left_out_with_a_line_and_without_a_trace(
+    forge: Forge, target: Path, tmp_path: Path
+) -> None:
+    sha = with_history(forge, large=True)
+    lines = await fetch(forge, sha, target, max_history_bytes=2**16)
+    assert lines[-1] == TOO_LARGE
+    assert (target / "a.txt").read_text() == "three"
+    assert git(target, "rev-list", "--count", "HEAD") == "1"
+    assert git(target, "for-each-ref") == ""
+    assert git(target, "status", "--porcelain") == ""
+    assert git(target, "fsck") == ""
+
+    await fetch(forge, sha, tmp_path / "never", max_history_bytes=0)
+    assert sizes_below(target / ".git/objects") == sizes_below(tmp_path / "never/.git/objects")
+
+
+def sizes_below(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("annotated", [True, False])
+async def test_a_release_has_its_tag_without_the_history(forge: Forge, target: Path, annotated: bool) -> None:
+    sha = with_history(forge, large=True)
+    forge.tag("org", "repo", "v2.0", sha, annotated=annotated)
+    lines = await fetch(forge, sha, target, max_history_bytes=2**16)
+    assert TOO_LARGE in lines
+    assert git(target, "describe", "--tags", "--exact-match") == "v2.0"
+    assert git(target, "rev-list", "--count", "HEAD") == "1"
+
+
+async def test_a_limit_of_nothing_asks_for_no_history(forge: Forge, target: Path) -> None:
+    sha = with_history(forge)
+    lines = await fetch(forge, sha, target, max_history_bytes=0)
+    assert "more than the 0 KiB" in lines[-1]
+    assert git(target, "rev-list", "--count", "HEAD") == "1"
+
+
+async def test_what_was_fetched_is_not_fetched_again(forge: Forge, target: Path) -> None:
+    sha = with_history(forge, large=True)
+    big = forge.commit("org", "repo", {"now.bin": os.urandom(2**18)})
+    await fetch(forge, big, target, max_history_bytes=2**19)
+    assert git(target, "merge-base", sha, "HEAD") == sha
+    assert sizes_below(target / ".git/objects") < 2 * 2**18 + 2**16
+
+
+async def test_the_limit_of_the_whole_repository_holds_for_its_history(forge: Forge, target: Path) -> None:
+    sha = with_history(forge, large=True)
+    lines = await fetch(forge, sha, target, max_bytes=2**17)
+    assert lines[-1] == (
+        "The history and the tags are left out, because they would make the repository too large "
+        f"(BINDERY_FETCH_MAX_BYTES): {SHALLOW}"
+    )
+
+
+async def test_submodules_have_their_history_within_the_same_limit(forge: Forge, target: Path) -> None:
+    first = with_history(forge, "first", large=True)
+    second = with_history(forge, "second", large=True)
+    modules = "".join(f'[submodule "{name}"]\n\tpath = {name}\n\turl = ../{name}\n' for name in ("first", "second"))
+    sha = forge.create_repo("org", "top", {".gitmodules": modules, "first": Gitlink(first), "second": Gitlink(second)})
+    lines = await fetch(forge, sha, target, 2**18 + 2**17, name="top")
+    assert git(target / "first", "describe") == f"v1.0-2-g{first[:7]}"
+    assert git(target / "second", "rev-list", "--count", "HEAD") == "1"
+    assert any(line.startswith("Submodule second: The history and the tags are left out") for line in lines)
+
+
+async def test_a_server_that_fails_after_the_commit_costs_the_history_only(forge: Forge, target: Path) -> None:
+    lines = await fetch(forge, with_history(forge), target, then=Fault(status=503))
+    assert (target / "a.txt").read_text() == "three"
+    assert lines[-1].startswith("The history and the tags could not be fetched (")
+    assert lines[-1].endswith(f"): {SHALLOW}")
+
+
+async def test_a_history_that_takes_too_long_is_left_out(forge: Forge, target: Path) -> None:
+    lines = await fetch(forge, with_history(forge), target, history_timeout_seconds=0.3, then=Fault.holding())
+    assert (target / "a.txt").read_text() == "three"
+    assert lines[-1] == f"The history and the tags could not be fetched (it took over 0.3 s): {SHALLOW}"
