@@ -124,6 +124,12 @@ class BuilderSettings(RegistrySettings):
         description="How long fetching the history of one repository may take, of the time for fetching it all. One "
         "that takes longer is left out (process executor).",
     )
+    fetch_lfs_max_bytes: int = Field(
+        2**30,
+        ge=0,
+        description="How much a repository may keep in Git LFS; what goes beyond stays a pointer, and the log says so. "
+        "0: nothing is fetched from there (process executor).",
+    )
     install_timeout_seconds: float = Field(
         1800.0, gt=0, description="How long installing packages may take (process executor)."
     )

@@ -21,6 +21,7 @@ from urllib.parse import unquote, urlsplit
 
 from tests.support.bare_repos import BareRepos, git_environment
 from tests.support.forge_pages import Fault, Page, Request, json_page
+from tests.support.lfs_objects import LfsObjects
 from tests.support.paths import RECORDED
 
 __all__ = ["Fault", "Forge", "Page", "Request"]
@@ -33,8 +34,8 @@ class Forge(BareRepos):
     """The repositories under `root`, served until `stop`. Set `api_fault`, `git_fault`, `pages` to make it misbehave.
 
     Its git answers 404 to whoever is not called `git/…`, as many hosts do. `pages` are looked up by path before
-    anything else. `speaks_v2 = False` makes git answer in protocol 0, as old servers do. `rate_remaining` and
-    `rate_reset` (Unix seconds) go into the API's headers.
+    anything else. With `lfs`, there is a Git LFS server beside each repository. `speaks_v2 = False` makes git answer in
+    protocol 0, as old servers do. `rate_remaining` and `rate_reset` (Unix seconds) go into the API's headers.
     """
 
     def __init__(self, root: Path, *, host: str = "127.0.0.1", port: int = 0) -> None:
@@ -43,6 +44,7 @@ class Forge(BareRepos):
         self.api_fault: Fault | None = None
         self.git_fault: Fault | None = None
         self.pages: dict[str, Page] = {}
+        self.lfs: LfsObjects | None = None
         self.speaks_v2 = True
         self.rate_limit = 5000
         self.rate_remaining = 4999
@@ -136,10 +138,14 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         forge = self.server.forge
         path = urlsplit(self.path).path
-        forge.requests.append(Request(self.command, self.path, {k.lower(): v for k, v in self.headers.items()}))
+        request = Request(self.command, self.path, {k.lower(): v for k, v in self.headers.items()})
+        forge.requests.append(request)
         body = b"".join(self._body())
         if page := forge.pages.get(path):
             self._send(page)
+            return
+        if forge.lfs and forge.lfs.serves(path):
+            self._send(forge.lfs.answer(forge.url, request, body))
             return
         fault = forge.api_fault if path.startswith("/api/") else forge.git_fault
         if fault and fault.hold:

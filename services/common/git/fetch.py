@@ -1,12 +1,13 @@
-"""Checking out a commit of a git repository, with its history and submodules, every address checked."""
+"""Checking out a commit of a git repository, with its history, submodules and Git LFS files, every address checked."""
 
 import asyncio
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from services.common.git.commit import fetch_commit, object_format
 from services.common.git.history import HistoryBudget, fetch_history
+from services.common.git.lfs import Checkout, fetch_lfs_files
 from services.common.git.process import GitResult, GitRunner, OnLine
 from services.common.git.remote import GIB
 from services.common.git.submodules import MAX_DEPTH, MAX_SUBMODULES, Submodule, place_of, submodules_of
@@ -21,6 +22,8 @@ from services.common.service.logging import redact
 
 HISTORY_SHARE = 0.5
 """The part of the time left that a history may take at most; what else is to be fetched has the rest."""
+LFS_SHARE = 0.9
+"""The part of the time left that files in Git LFS may take."""
 
 
 async def fetch_repository(
@@ -35,14 +38,15 @@ async def fetch_repository(
     max_bytes: int = 10 * GIB,
     max_history_bytes: int = GIB,
     history_timeout_seconds: float = 60.0,
+    max_lfs_bytes: int = GIB,
     allowed_protocols: frozenset[str] = WEB,
 ) -> None:
     """Check out commit `ref` (40 or 64 hex digits) of `repo_url` in `target`, as `git clone` would.
 
     `target` is created, or is an empty folder. Lines for a reader, git's own among them, go to `on_line`, one at a
-    time. Submodules are fetched one level at a time, and each URL is checked as the first one is. Histories that are
-    over their limits, or can't be had, are left out with a line; each may take `history_timeout_seconds`. After an
-    error the caller deletes what has been fetched.
+    time. Submodules are fetched one level at a time, and each URL is checked as the first one is. Histories and files
+    in Git LFS that are over their limits, or can't be had, are left out with a line; each history may take
+    `history_timeout_seconds`. After an error the caller deletes what has been fetched.
 
     Raise `BinderyError`: `bad_spec`, `address_not_allowed`, `ref_not_found`, `repository_too_large` (over `max_bytes`,
     with git's own files), `fetch_failed`, and `build_failed` for submodules that only the author can fix.
@@ -71,6 +75,15 @@ async def fetch_repository(
                     history=HistoryBudget(max_bytes=max_history_bytes, timeout_seconds=history_timeout_seconds),
                 )
                 await fetch.repository(git_url(repo_url, allowed_protocols), ref.lower(), root)
+
+                await fetch_lfs_files(
+                    fetch.checkouts,
+                    git=git,
+                    policy=policy,
+                    proxy=proxy,
+                    limit_bytes=max_lfs_bytes,
+                    timeout_seconds=fetch.seconds_left * LFS_SHARE,
+                )
     except TimeoutError as error:
         raise BinderyError("fetch_failed", f"Fetching {repo_url} took over {timeout_seconds:g} s.") from error
 
@@ -83,7 +96,7 @@ class _Fetch:
     client: CheckedClient
     ends_at: float
     history: HistoryBudget
-    submodules: int = 0
+    checkouts: list[Checkout] = field(default_factory=list)
 
     @property
     def seconds_left(self) -> float:
@@ -104,9 +117,9 @@ class _Fetch:
             code: ErrorCode = "build_failed" if is_bad_path else "fetch_failed"
             raise BinderyError(code, f"Commit {sha} of {url} can't be checked out: {result.reason}.")
 
+        self.checkouts.append(Checkout(url=url, remote_url=remote.url, sha=sha, folder=folder, path=path))
         for submodule in await submodules_of(self.git.unwatched, sha, folder):
-            self.submodules += 1
-            if depth >= MAX_DEPTH or self.submodules > MAX_SUBMODULES:
+            if depth >= MAX_DEPTH or len(self.checkouts) > MAX_SUBMODULES:
                 raise BinderyError(
                     "build_failed",
                     f"The repository has more submodules than are fetched ({MAX_SUBMODULES}, {MAX_DEPTH} levels).",

@@ -31,17 +31,12 @@ async def submodules_of(git: GitRunner, sha: str, folder: Path) -> list[Submodul
     A gitlink without an entry in `.gitmodules`, or with `update = none`, is left out: its folder stays empty. Raise
     `BinderyError("build_failed")` for a `.gitmodules` that can't be read.
     """
-    listing = (await git.run("ls-tree", "-z", sha, "--", ".gitmodules", cwd=folder)).output.decode("utf-8", "replace")
-    if not listing.startswith(_FILES):
+    lines = await file_of_commit(git, sha, ".gitmodules", r"^submodule\.", folder)
+    if not lines:
         return []
 
-    result = await git.run("config", "-z", f"--blob={sha}:.gitmodules", "--get-regexp", r"^submodule\.", cwd=folder)
-    if not result.ok and result.messages:  # silent: the file has no such line
-        raise BinderyError("build_failed", f".gitmodules can't be read: {result.reason}.")
-
     sections: dict[str, dict[str, str]] = {}
-    for line in os.fsdecode(result.output).split("\0"):
-        key, _, value = line.partition("\n")
+    for key, value in lines:
         name, _, variable = key.removeprefix("submodule.").rpartition(".")
         sections.setdefault(name, {})[variable] = value
 
@@ -54,6 +49,22 @@ async def submodules_of(git: GitRunner, sha: str, folder: Path) -> list[Submodul
         if head.startswith(_GITLINK) and section.get("url") and section.get("update") != "none":
             submodules.append(Submodule(name, section["url"], head.split()[2]))
     return submodules
+
+
+async def file_of_commit(git: GitRunner, sha: str, name: str, keys: str, folder: Path) -> list[tuple[str, str]]:
+    """Return the settings whose names match `keys` in a commit's file of git's own form, such as `.gitmodules`.
+
+    A missing file has none. Raise `BinderyError("build_failed")` for one that can't be read.
+    """
+    listing = (await git.run("ls-tree", "-z", sha, "--", name, cwd=folder)).output.decode("utf-8", "replace")
+    if not listing.startswith(_FILES):
+        return []
+
+    result = await git.run("config", "-z", f"--blob={sha}:{name}", "--get-regexp", keys, cwd=folder)
+    if not result.ok and result.messages:  # silent: the file has no such line
+        raise BinderyError("build_failed", f"{name} can't be read: {result.reason}.")
+    rows = (os.fsdecode(line).partition("\n") for line in result.output.split(b"\0") if line)
+    return [(key, value) for key, _, value in rows]
 
 
 def place_of(submodule: Submodule, folder: Path) -> Path:

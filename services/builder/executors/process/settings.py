@@ -13,6 +13,7 @@ def session_settings(settings: BuilderSettings) -> SessionSettings:
         max_repository_bytes=settings.fetch_max_bytes,
         max_history_bytes=settings.fetch_history_max_bytes,
         history_timeout_seconds=settings.fetch_history_timeout_seconds,
+        max_lfs_bytes=settings.fetch_lfs_max_bytes,
         max_images_bytes=settings.images_max_bytes,
         images_grace_seconds=settings.images_grace_seconds,
         git_allowed_protocols=_split(settings.git_allowed_protocols),

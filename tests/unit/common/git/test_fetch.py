@@ -203,9 +203,10 @@ async def test_hooks_and_filters_of_the_repository_do_not_run(forge: Forge, targ
         "org",
         "repo",
         {
-            ".gitattributes": "* filter=evil\n",
+            ".gitattributes": "* filter=evil\n*.npy filter=lfs\n",
             ".gitconfig": config,
             "config": config,
+            ".lfsconfig": f'[lfs]\n\tfetchinclude = *\n[lfs "customtransfer.evil"]\n\tpath = {program}\n',
             "hooks/post-checkout": f"#!/bin/sh\n{program}\n",
             "objects/info/alternates": "/etc\n",
             "a": "1",

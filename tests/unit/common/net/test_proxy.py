@@ -20,6 +20,7 @@ from services.common.net.settings import OutboundSettings
 from tests.support.bare_repos import Gitlink
 from tests.support.forge import Forge, Page
 from tests.support.forward_proxy import ForwardProxy
+from tests.support.lfs_objects import BATCH, OBJECTS, LfsObjects
 from tests.support.sample_builds import QUICK, attempt_of, collect
 from tests.support.settings import settings_for
 from tests.support.tls import certificate_for
@@ -197,6 +198,36 @@ async def test_submodules_by_ssh_are_tried_by_https(secure_forge: Forge, proxy: 
     await fetch_repository(url, sha, target, policy=PUBLIC, proxy=ours(proxy), timeout_seconds=60, on_line=lines.append)
     assert {path: (target / path / "lib.txt").read_text() for path in places} == dict.fromkeys(places, "lib")
     assert "Submodule scp has no http or https URL: https://forge.test/org/lib.git is tried instead" in lines
+    assert set(proxy.requests) == {"CONNECT forge.test:443"}
+
+
+async def test_contents_of_git_lfs_come_through_it(forge: Forge, proxy: ForwardProxy, tmp_path: Path) -> None:
+    forge.lfs = LfsObjects()
+    forge.lfs.href = f"http://forge.test{OBJECTS}"
+    sha = forge.create_repo("org", "repo", {".gitattributes": "*.npy filter=lfs\n", "a.npy": forge.lfs.add(b"data")})
+    target = tmp_path / "checkout"
+    url = "http://forge.test/org/repo"
+    lines: list[str] = []
+    await fetch_repository(url, sha, target, policy=PUBLIC, proxy=ours(proxy), timeout_seconds=60, on_line=lines.append)
+    assert (target / "a.npy").read_bytes() == b"data"
+    assert f"POST http://forge.test/org/repo.git{BATCH}" in proxy.requests
+    assert any(request.startswith(f"GET http://forge.test{OBJECTS}") for request in proxy.requests)
+    assert "hunter2" not in "".join(lines)
+
+
+async def test_contents_of_git_lfs_are_not_fetched_unencrypted_for_a_server_of_https(
+    secure_forge: Forge, proxy: ForwardProxy, tmp_path: Path
+) -> None:
+    secure_forge.lfs = LfsObjects()
+    secure_forge.lfs.href = f"http://forge.test{OBJECTS}"
+    pointer = secure_forge.lfs.add(b"data")
+    sha = secure_forge.create_repo("org", "repo", {".gitattributes": "*.npy filter=lfs\n", "a.npy": pointer})
+    target = tmp_path / "checkout"
+    url = "https://forge.test/org/repo"
+    lines: list[str] = []
+    await fetch_repository(url, sha, target, policy=PUBLIC, proxy=ours(proxy), timeout_seconds=60, on_line=lines.append)
+    assert lines[-1].endswith("a.npy. forge.test leads from https to http, which is not followed.")
+    assert (target / "a.npy").read_text() == pointer
     assert set(proxy.requests) == {"CONNECT forge.test:443"}
 
 

@@ -27,6 +27,7 @@ async def fetch(spec: BuildSpec, target: Path, on_line: Callable[[str], None]) -
             max_bytes=settings.max_repository_bytes,
             max_history_bytes=settings.max_history_bytes,
             history_timeout_seconds=settings.history_timeout_seconds,
+            max_lfs_bytes=settings.max_lfs_bytes,
             allowed_protocols=frozenset(settings.git_allowed_protocols),
             on_line=on_line,
         )

@@ -11,6 +11,7 @@ from services.builder.executors.process.session.spec import BuildSpec
 from services.builder.executors.process.settings import session_settings
 from services.builder.settings import BuilderSettings
 from tests.support.forge import Forge
+from tests.support.lfs_objects import LfsObjects
 from tests.support.sample_builds import QUICK, build_repository
 from tests.support.settings import settings_for
 
@@ -45,14 +46,19 @@ dynamic = ["version"]
 
 @pytest.fixture
 def forge(tmp_path: Path) -> Iterator[Forge]:
+    """A forge with a Git LFS server."""
     with Forge(tmp_path / "forge") as forge:
+        forge.lfs = LfsObjects()
         yield forge
 
 
 def tagged_package(forge: Forge) -> tuple[str, str]:
-    """Make a package whose version is its tag; return its URL and commit."""
+    """Make a package whose version is its tag, with a file in Git LFS; return its URL and commit."""
+    assert forge.lfs is not None
+    pointer = forge.lfs.add(b"real data")
     forge.create_repo("org", "repo", {"README.md": "first"})
-    sha = forge.commit("org", "repo", {"pyproject.toml": PROJECT, "backend.py": BACKEND})
+    files = {".gitattributes": "*.npy filter=lfs\n", "a.npy": pointer, "pyproject.toml": PROJECT, "backend.py": BACKEND}
+    sha = forge.commit("org", "repo", files)
     forge.tag("org", "repo", "v4.2", sha, annotated=True)
     return f"{forge.url}/org/repo", sha
 
@@ -61,17 +67,19 @@ def tagged_package(forge: Forge) -> tuple[str, str]:
 async def test_a_package_that_asks_git_for_its_version_is_installed(forge: Forge, tmp_path: Path) -> None:
     built = await build_repository(tmp_path, *tagged_package(forge), LOCAL)
     assert built.outcome.ok, built.text
+    assert (built.image.repo / "a.npy").read_bytes() == b"real data"
     installed = [path.name for path in built.image.env.rglob("described-*.dist-info")]
     assert installed == ["described-4.2.dist-info"]
 
 
 async def test_limits_are_those_of_the_settings(forge: Forge, tmp_path: Path) -> None:
     url, sha = tagged_package(forge)
-    settings = LOCAL.model_copy(update={"max_history_bytes": 0})
+    settings = LOCAL.model_copy(update={"max_history_bytes": 0, "max_lfs_bytes": 0})
     lines: list[str] = []
     spec = BuildSpec(build_id="a-1", image="i", repo_url=url, ref=sha, data_dir=str(tmp_path), settings=settings)
     await fetch(spec, tmp_path / "checkout", lines.append)
     assert any("BINDERY_FETCH_HISTORY_MAX_BYTES" in line for line in lines)
+    assert any("BINDERY_FETCH_LFS_MAX_BYTES" in line for line in lines)
 
 
 async def test_an_empty_repository_is_an_error_of_the_build_with_a_sentence(forge: Forge, tmp_path: Path) -> None:
@@ -89,8 +97,9 @@ def test_the_operators_limits_are_a_sessions() -> None:
         BuilderSettings,
         fetch_history_max_bytes=7,
         fetch_history_timeout_seconds=6,
+        fetch_lfs_max_bytes=8,
         fetch_max_bytes=9,
     )
     session = session_settings(settings)
     assert (session.max_history_bytes, session.history_timeout_seconds) == (7, 6)
-    assert session.max_repository_bytes == 9
+    assert (session.max_lfs_bytes, session.max_repository_bytes) == (8, 9)
