@@ -37,6 +37,9 @@ _NUMBER = re.compile(rb"\d{1,15}")
 _READ_COUNT = 500
 """Entries in one read from a stream."""
 
+_LAST_COUNT = 16
+"""Entries in one read from the end of a stream, of which only a part may be needed."""
+
 
 class LogStore(Protocol):
     """Keeps the logs of finished builds for days."""
@@ -242,11 +245,38 @@ async def stream_entries(redis: Redis, keys: Keys, topic: Topic, after: str = ST
             log.warning("events_unreadable", topic=topic.name)
             return entries
 
-        for item in raw:
-            try:
-                entries.append(Entry.stored(item))
-            except (KeyError, ValueError):
-                log.warning("events_unreadable", topic=topic.name, entry=item[0].decode())
+        entries += [entry for item in raw if (entry := _readable(topic, item))]
         if len(raw) < _READ_COUNT:
             return entries
         after = raw[-1][0].decode()
+
+
+async def last_entries(redis: Redis, keys: Keys, topic: Topic, *, max_bytes: int) -> list[Entry]:
+    """Return the last entries of a live stream, in order: as many as it takes to have `max_bytes` of payload, or all.
+
+    What nobody can read is left out. A key that holds no stream has nothing.
+    """
+    entries: list[Entry] = []
+    size = 0
+    before = "+"
+    while size < max_bytes:
+        async with redis.pipeline(transaction=False) as pipe:
+            pipe.xrevrange(keys.events(topic), max=before, count=_LAST_COUNT)
+            [raw] = await execute_each(pipe)
+        for item in raw or ():
+            if size < max_bytes and (entry := _readable(topic, item)):
+                entries.append(entry)
+                size += len(entry.payload)
+        if raw is None or len(raw) < _LAST_COUNT:
+            break
+        before = f"({raw[-1][0].decode()}"
+    return entries[::-1]
+
+
+def _readable(topic: Topic, item: tuple[bytes, dict[bytes, bytes]]) -> Entry | None:
+    """Return an entry as XRANGE answers it; None for one that nobody can read."""
+    try:
+        return Entry.stored(item)
+    except (KeyError, ValueError):
+        log.warning("events_unreadable", topic=topic.name, entry=item[0].decode())
+        return None
