@@ -257,9 +257,14 @@ def _event(data: str) -> Event:
             token=str(content.get("token") or ""),
             problem=_problem_text(problem),
             code=str(problem.get("code", "")),
+            cause=_cause_text(problem.get("cause")),
         )
     except (ValueError, KeyError, AttributeError) as error:
         raise GatewayError(f"The gateway sent an event that can't be read: {data[:200]!r}") from error
+
+
+def _cause_text(cause: object) -> str:
+    return str(cause.get("text") or "") if isinstance(cause, dict) else ""
 
 
 def _gateway_error(response: httpx.Response) -> GatewayError:

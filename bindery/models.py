@@ -28,6 +28,8 @@ class Event:
     problem: str = ""
     """Why the launch failed, in a sentence or two; empty if it did not."""
     code: str = ""
+    cause: str = ""
+    """The lines of the build's log that say why it failed, if they are known: `problem` has them too."""
 
     @property
     def is_final(self) -> bool:

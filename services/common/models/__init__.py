@@ -5,7 +5,7 @@ from services.common.models.build import Build, BuildId, BuildInput, BuildReques
 from services.common.models.build_queue import BuildQueue, WorkerSlots
 from services.common.models.event import Event, Phase, TopicRef
 from services.common.models.launch import Launch, LaunchId, LaunchOptions, LaunchState
-from services.common.models.problem import Problem
+from services.common.models.problem import Cause, Problem
 from services.common.models.repo import ResolvedRepo, Visibility
 from services.common.models.server import Server, ServerId, ServerRequest, ServerState
 from services.common.models.spec import Spec
@@ -18,6 +18,7 @@ __all__ = [
     "BuildQueue",
     "BuildRequest",
     "BuildState",
+    "Cause",
     "Contract",
     "Event",
     "Launch",

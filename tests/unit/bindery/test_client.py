@@ -1,5 +1,7 @@
 """The Python client, against a gateway of the tests that speaks the wire."""
 
+import json
+
 import pytest
 
 from bindery.cli import main
@@ -41,3 +43,18 @@ def test_a_spec_keeps_its_spelling(argument: str, expected: tuple[str, str]) -> 
 def test_what_is_no_spec(argument: str) -> None:
     with pytest.raises(ValueError, match="is not <provider>/<spec>"):
         split_spec(argument)
+
+
+def test_the_end_of_a_failed_launch_has_the_line_of_the_log_that_says_why(gateway: Gateway) -> None:
+    cause = {"text": "nothing-here was not found", "after": "17-3.2", "rule": "uv:not-found"}
+    error = {"title": "The build failed", "detail": "nothing-here was not found. It ended.", "code": "build_failed"}
+    failed = {"phase": "failed", "message": "nothing-here was not found. It ended.\n"}
+    gateway.streams = [
+        f"data: {json.dumps(failed | {'error': error | {'cause': cause}})}\n\n",
+        f"data: {json.dumps(failed | {'error': error | {'cause': 'of tomorrow'}})}\n\n",
+    ]
+    with Client(gateway.url) as bindery:
+        [explained], [unexplained] = list(bindery.events("l1")), list(bindery.events("l1"))
+    assert (explained.cause, explained.code) == ("nothing-here was not found", "build_failed")
+    assert explained.problem == "The build failed. nothing-here was not found. It ended."
+    assert unexplained.cause == ""
