@@ -28,8 +28,9 @@ ADVICE = {
     "`BINDERY_ALLOWED_SPECS`.",
     "provider_unavailable": "Wait and try again; check whether the host has an outage.",
     "rate_limited": "Wait as long as it says. The operator raises GitHub's limit with `BINDERY_GITHUB_ACCESS_TOKEN`.",
-    "build_failed": "Read the end of the log: it shows the installer's or the script's own message. Fix the "
-    "repository, push, and launch again (or press Build again).",
+    "build_failed": "The detail begins with the line of the log that says why, if there is one that is known, or with "
+    "the last lines of `postBuild`; the page links to it. Fix the repository, push, and launch again (or press Build "
+    "again).",
     "unsupported_repository": "Describe the environment with the files that this builder supports "
     "([the list](authors.md)), or launch it on a BinderHub.",
     "python_unavailable": "Ask for one of the versions that the message lists, or have the operator install it or "

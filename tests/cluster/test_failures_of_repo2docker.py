@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,10 @@ def test_a_step_of_the_dockerfile_that_fails_is_the_authors(
     build_id = builders.request_build(f"{forge.url}/org/broken", sha)["build_id"]
     error = failure(builders, namespace, build_id)
     assert (error["code"], error["whose_move"]) == ("build_failed", "author")
-    assert "so near" in builders.log(build_id)
+    assert error["cause"]["text"] == "so near"
+    assert error["detail"].startswith("so near\nThis is the last line of its output. repo2docker failed: ")
+    line = builders.log(build_id, after=error["cause"]["after"]).partition("\n")[0]
+    assert re.fullmatch(r"#[0-9]+ [0-9.]+ so near", line)
 
 
 def test_credentials_that_may_not_push_are_told_apart_from_a_failed_build(

@@ -25,6 +25,13 @@ def assert_author_must_act(launch: ApiLaunch, code: str, *sentences: str) -> Non
     assert not launch.stack.hub_users()
 
 
+def first_line_after_cause(launch: ApiLaunch) -> str:
+    """Return the line of the build's log that the cause of its failure leads to."""
+    params = {"after": launch.problem()["cause"]["after"], "lines": "1", "format": "text"}
+    url = f"{launch.stack.url}/api/v1/builds/{launch.view['build_id']}/log"
+    return launch.stack.client.get(url, params=params).text
+
+
 def test_requirements_that_can_not_be_resolved(stack: Stack, forge: Forge) -> None:
     forge.create_repo(ORG, "unsolvable", {"requirements.txt": "cowsay==6.0\ncowsay==6.1\n"})
     launch = ApiLaunch.begin(stack, git_spec(f"{forge.url}/{ORG}/unsolvable"))
@@ -32,6 +39,8 @@ def test_requirements_that_can_not_be_resolved(stack: Stack, forge: Forge) -> No
     for log in (launch.stream.text, log_of(stack, launch.view["build_id"])):
         assert "No solution found when resolving dependencies" in log
         assert "you require cowsay==6.0 and cowsay==6.1" in " ".join(log.split())
+    assert launch.problem()["detail"].startswith("Because you require cowsay==6.0 and cowsay==6.1, we can conclude")
+    assert first_line_after_cause(launch).startswith("  cause: Because you require cowsay==6.0")
 
 
 @pytest.mark.parametrize("file", ["Dockerfile", "binder/environment.yml"])
@@ -48,6 +57,8 @@ def test_a_post_build_that_fails(stack: Stack, forge: Forge) -> None:
     launch = ApiLaunch.begin(stack, git_spec(f"{forge.url}/{ORG}/fails"))
     assert_author_must_act(launch, "build_failed", "postBuild ended with exit status 7")
     assert "what went wrong\n" in launch.stream.text
+    assert launch.problem()["detail"].startswith("what went wrong\n")
+    assert first_line_after_cause(launch) == "what went wrong\n"
 
 
 def test_a_post_build_that_never_ends(stack: Stack, forge: Forge) -> None:

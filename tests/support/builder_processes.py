@@ -163,9 +163,10 @@ class Builders:
         build: dict[str, Any] = self.client.get(f"{self.api.url}/builds/{build_id}").json()
         return build
 
-    def log(self, build_id: str) -> str:
-        """Return the log of a build so far."""
-        reply = self.client.get(f"{self.api.url}/builds/{build_id}/log", params={"format": "text"})
+    def log(self, build_id: str, after: str = "") -> str:
+        """Return the log of a build so far, from a position on."""
+        params = {"format": "text", "after": after}
+        reply = self.client.get(f"{self.api.url}/builds/{build_id}/log", params=params)
         assert reply.status_code == 200, reply.text
         return reply.text
 

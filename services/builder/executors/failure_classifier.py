@@ -17,6 +17,8 @@ from services.builder.executors.repo2docker import read_message
 TAIL_LINES = 100
 """How many of the last lines are enough for the classification."""
 
+END_IS_MISSING = "the end of the log, with the reason, is missing"
+"""In the sentence about a failure whose reason could not be read."""
 _KILLED = (137, 143)
 _NO_PROGRAM = (126, 127)
 _AT_WORK = ("fetching", "building", "pushing")
@@ -119,10 +121,7 @@ def classify_exit(
         if is_tail_read:
             return _failed("build_lost", f"The build's process ended without saying why (exit code {exit_code})", "")
         if exit_code not in _NO_PROGRAM:
-            sentence = (
-                f"repo2docker failed (exit code {exit_code}), but the end of the log, with the reason, is missing"
-            )
-            return _failed("build_failed", sentence, "")
+            return _failed("build_failed", f"repo2docker failed (exit code {exit_code}), but {END_IS_MISSING}", "")
 
     if error and _ENGINE_FAILED.search(why):
         return _failed("engine_failed", "The container engine could not go on", _excerpt(error))

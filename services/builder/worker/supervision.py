@@ -18,6 +18,7 @@ from services.builder.executors.image_store import image_store_id
 from services.builder.images import ExistingImage, ImageLookup, image_labels
 from services.builder.queue.attempts import build_topic
 from services.builder.settings import BuilderSettings
+from services.builder.worker.causes.cause import explain
 from services.builder.worker.outage_retries import OutageRetries
 from services.common.context import ProcessContext
 from services.common.models import Build, BuildState, Event, Phase, ResolvedRepo
@@ -133,7 +134,7 @@ class Supervision:
         except BinderyError as error:
             # Recorded first: an execution that is stopped says no more why it failed, and a worker that took the build
             # over then would run it again.
-            await self._fail(BuildState.FAILED, error)
+            await self._fail(BuildState.FAILED, await explain(error, self.context, self.record.topic))
             await self._stop()
 
     def _attempt(self) -> Attempt:
@@ -267,7 +268,8 @@ class Supervision:
         await self.record.write(event, body=self.build, final=True)
         BUILDS.labels(outcome).inc()
         BUILD_SECONDS.labels(outcome).observe(clock.now() - (self.build.started_at or clock.now()))
-        log.info("build_ended", build_id=self.build.build_id, outcome=outcome)
+        rule = self.build.error.cause.rule if self.build.error and self.build.error.cause else None
+        log.info("build_ended", build_id=self.build.build_id, outcome=outcome, cause=rule)
 
     async def _stop(self) -> None:
         """Stop the execution, within a deadline: an engine that does not answer must not keep the build from ending."""

@@ -41,8 +41,13 @@ def redact(text: str) -> str:
 
     Cut a text after this, never before: the rest of a cut secret would not be recognised.
     """
-    text = _UP_TO_AT.sub(_without_userinfo, text)
+    text = without_userinfo(text)
     return _SECRET_TEXT.sub(lambda m: f"{m['kept'] or m['scheme']}[secret]", text)
+
+
+def without_userinfo(text: str) -> str:
+    """Return `text` without the passwords and tokens in its URLs, in time linear in its length."""
+    return _UP_TO_AT.sub(_without_secret, text)
 
 
 def quotable(text: str, max_chars: int = 200) -> str:
@@ -51,7 +56,7 @@ def quotable(text: str, max_chars: int = 200) -> str:
     return text if len(text) <= max_chars else f"{text[:max_chars]}…"
 
 
-def _without_userinfo(match: re.Match[str]) -> str:
+def _without_secret(match: re.Match[str]) -> str:
     """Blank a password in a URL, with or without a user, or a token in place of the user."""
     text = match[0]
     if not text.endswith("@"):

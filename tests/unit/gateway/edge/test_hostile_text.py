@@ -13,12 +13,15 @@ import pytest
 from services.builder.executors.base import Finished
 from services.builder.executors.failure_classifier import classify_exit
 from services.builder.registry.challenge import Challenge, parse_challenges
+from services.builder.worker.causes.cause import explained
+from services.builder.worker.causes.log_tail import tail_lines
 from services.common.models.errors import BinderyError
 from services.common.service.logging import get_logger, redact
 from services.gateway.launches.links import LaunchForm
 from services.gateway.launches.repository_types import RepositoryType, repository_type
 from services.launcher.hub.failure_patterns import Diagnosis, match_pattern
 from tests.support.fake_gateway import PROVIDERS
+from tests.unit.builder.worker.causes.recordings import entries_of
 
 pytestmark = pytest.mark.timeout(20)
 TIMES = 100_000
@@ -78,6 +81,21 @@ def test_what_a_builder_says_of_a_build_is_read_in_one_pass(beginning: str) -> N
 def test_of_what_steps_print_a_bounded_part_is_searched(beginning: str) -> None:
     printed = [f"{beginning}\n" * 1000] * 99
     assert _outcome(*printed, "ERROR: failed to solve: x").error_code == "build_failed"
+
+
+@pytest.mark.parametrize(
+    "beginning",
+    ["\x1b]", "\x9b0", "\r", "    ", "  x ", "://a@", "AError", "AError: ", "a.", "error: command ", "x: fatal error: ",
+     "aConda", "CondaError", "InvalidSpec", "Unsatisfiable", "does not exist (perhaps ", "connection broken by ",
+     "x was not found in ", "x: line 1: 2 Killed ", "executor failed running ", "The command '", "RUN postBuild "],
+)  # fmt: skip
+@pytest.mark.parametrize("start", ["", "hint: x\n    ", "WARNING: Retrying ", "#9 [2/3] RUN ", "#9 1.0 "])
+def test_why_a_build_failed_is_read_in_one_pass(start: str, beginning: str) -> None:
+    text = f"{start}{beginning * TIMES}"[: 2**18]
+    lines = tail_lines(entries_of([text, "#9 ERROR: x", "ERROR: it failed"]))
+    for sentence in ("It ended with exit status 1", f"repo2docker failed: {text}"):
+        error = explained(BinderyError("build_failed", sentence), lines)
+        assert error.cause is None or len(error.cause.text) < 1000
 
 
 @pytest.mark.parametrize("beginning", ["a", " ", "=", 'a="\\"', 'a= "', "\\", ",", "a=a "])

@@ -1,9 +1,13 @@
 """The log of a build: one JSON object a line, flushed at once, so that a follower only reads whole lines."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
+
+LOG_IS_CUT = re.compile(r"\[The log is longer than [0-9]+ bytes: the rest is left out\]")
+"""The note behind which only the build's own messages follow."""
 
 
 class BuildLog:
