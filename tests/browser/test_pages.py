@@ -94,6 +94,12 @@ def test_a_failure_says_why_whose_move_it_is_and_can_be_tried_again(gateway: Fak
     expect(page.get_by_role("status")).to_contain_text("The build failed. The installer could not find numpyy.")
     expect(page.locator("#log")).to_contain_text("ERROR: No matching distribution found for numpyy")
     assert page.title().startswith("The build failed")
+    page.get_by_role("link", name="This line in the log").click()
+    assert page.evaluate("getSelection().toString()") == "ERROR: No matching distribution found for numpyy"
+    line = page.evaluate("getSelection().getRangeAt(0).getBoundingClientRect().top")
+    log = page.locator("#log").bounding_box()
+    assert log
+    assert log["y"] <= line <= log["y"] + log["height"]
     before = page.url
     page.get_by_role("button", name="Build again").click()
     page.wait_for_url(lambda url: url != before and "/launches/" in url)

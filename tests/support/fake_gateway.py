@@ -13,7 +13,17 @@ import httpx
 from fastapi import FastAPI, Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
-from services.common.models import Launch, LaunchId, LaunchOptions, LaunchState, Queue, ResolvedRepo, Server, Spec
+from services.common.models import (
+    Cause,
+    Launch,
+    LaunchId,
+    LaunchOptions,
+    LaunchState,
+    Queue,
+    ResolvedRepo,
+    Server,
+    Spec,
+)
 from services.common.models.error_codes import ErrorCode
 from services.common.models.errors import BinderyError
 from services.common.models.ids import launch_ref, new_launch_id
@@ -117,8 +127,8 @@ def _story(spec: Spec) -> list[Step]:
     def line(text: str, phase: str = "building") -> Step:
         return (0.05, {}, {"phase": phase, "message": text})
 
-    def fails(code: ErrorCode, detail: str) -> Step:
-        problem = BinderyError(code, detail).problem
+    def fails(code: ErrorCode, detail: str, cause: Cause | None = None) -> Step:
+        problem = BinderyError(code, detail, cause=cause).problem
         event = {"phase": "failed", "message": f"{detail}\n", "error": problem.model_dump(), "terminal": True}
         return (0.2, {"state": LaunchState.FAILED, "error": problem}, event)
 
@@ -137,12 +147,13 @@ def _story(spec: Spec) -> list[Step]:
         ]
     if "fails" in spec.spec:
         detail = "The installer could not find numpyy. Its own words are at the end of the log."
+        before = [first, building, *log]
+        cause = Cause(text="numpyy", after=f"{len(before)}-0.1", rule="pip:not-found")
         return [
-            first,
-            building,
-            *log,
+            *before,
             line("ERROR: No matching distribution found for numpyy\n"),
-            fails("build_failed", detail),
+            *log,
+            fails("build_failed", detail, cause),
         ]
     if "queued" in spec.spec:
         waits = [
@@ -261,7 +272,7 @@ class FakeLaunches:
         ends_at = after + self.breaks_after if self.breaks_after else -1
         while True:
             for at, event in enumerate(self.events[launch_id][after:], after + 1):
-                yield f"id: {at}\ndata: {json.dumps(event)}\n\n"
+                yield f"id: {launch_id}~1-0.1~{at}-0.1\ndata: {json.dumps(event)}\n\n"
                 after = at
                 if event.get("terminal") or at == ends_at:
                     return
@@ -284,7 +295,7 @@ def fake_gateway(launches: FakeLaunches, **settings: Any) -> FastAPI:
     @app.get("/api/v1/launches/{launch_id}/events")
     async def events(request: Request, launch_id: str) -> Response:
         await launches.read(launch_id, principal(request))
-        after = int(request.headers.get("last-event-id", "0"))
+        after = int(request.headers.get("last-event-id", "0").rpartition("~")[2].partition("-")[0])
         return StreamingResponse(launches.stream(launch_id, after), media_type="text/event-stream")
 
     @app.get("/build/{provider}/{_spec:path}")

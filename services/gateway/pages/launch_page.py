@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 from typing import NamedTuple
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from services.common.models import Launch, LaunchState, Problem, Server, ServerState
 from services.common.models.error_codes import AUTHOR_CODES
@@ -124,6 +124,14 @@ class LaunchPage:
     def whose_move(self) -> str:
         """Who can put the launch's error right, in a sentence."""
         return whose_move(self.launch.error)
+
+    @property
+    def log_of_cause(self) -> str:
+        """Address of the build's log from the line on that says why it failed; empty if none is known."""
+        cause = self.launch.error.cause if self.launch.error else None
+        if cause is None or not self.launch.build_id:
+            return ""
+        return f"/api/v1/builds/{self.launch.build_id}/log?format=text&after={quote(cause.after, safe='')}"
 
     @property
     def steps(self) -> list[Step]:

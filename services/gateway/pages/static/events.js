@@ -49,7 +49,7 @@ export class EventParser {
 }
 
 /**
- * Follow the event stream at `url` until `onEvent(event)` returns true or `signal` is aborted. An interrupted stream
+ * Follow the event stream at `url` until `onEvent(event, id)` returns true or `signal` is aborted. An interrupted stream
  * is resumed after the last event; `onConnection(isUp)` is called when it breaks or is up again. Rejects when the server
  * refuses the request, and would refuse it again.
  */
@@ -75,7 +75,7 @@ export async function follow(url, { onEvent, onConnection, signal }) {
         (data, id) => {
           lastId = id || lastId;
           pauseMs = PAUSE_MIN_MS;
-          if (!hasEnded) hasEnded = onEvent(JSON.parse(data)) === true;
+          if (!hasEnded) hasEnded = onEvent(JSON.parse(data), lastId) === true;
         },
         (ms) => { pauseMs = Math.min(ms, PAUSE_MAX_MS); },
       );

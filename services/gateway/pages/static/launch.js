@@ -137,7 +137,13 @@ function linkRawLog(buildId) {
   link.hidden = false;
 }
 
-function onEvent(event) {
+/** Shows the line of the log that a link leads to here, if it is still here; else the browser follows the link. */
+function onClick(click) {
+  const link = click.target.closest?.("a[data-after]");
+  if (link && view.showLineAfter(link.dataset.after)) click.preventDefault();
+}
+
+function onEvent(event, id) {
   if (event.build_id) linkRawLog(event.build_id);
   if (event.phase === "gap") {
     view.write(`\n… ${event.lines ?? "Some"} lines are missing here …\n`);
@@ -150,7 +156,7 @@ function onEvent(event) {
     return true;
   }
 
-  if (event.message && !event.queue) view.write(event.message); // a place in a queue is the headline's, not the log's
+  if (event.message && !event.queue) view.write(event.message, id.split("~")[2]); // a place in a queue is the headline's, not the log's
   if (hasEnded) return false;
 
   const phase = STEP_OF_PHASE[event.phase];
@@ -186,6 +192,7 @@ async function run() {
   }
 }
 
+document.addEventListener("click", onClick);
 window.addEventListener("pagehide", () => leaving.abort());
 window.addEventListener("pageshow", (event) => {
   if (event.persisted) location.reload();

@@ -38,6 +38,13 @@ export class Lines {
   }
 }
 
+/** Returns whether a position in a stream, `<milliseconds>-<sequence>.<events>`, comes after another one. */
+export function comesAfter(position, other) {
+  const [left, right] = [position, other].map((text) => text.split(/[-.]/).map(BigInt));
+  const index = left.findIndex((number, at) => number !== (right[at] ?? 0n));
+  return index >= 0 && left[index] > (right[index] ?? 0n);
+}
+
 /** Shows the latest few thousand lines in `box`, painted at most once a frame; `note` has the number of the others. */
 export class LogView {
   constructor(box, note) {
@@ -47,6 +54,8 @@ export class LogView {
     this.unpainted = [];
     this.shownCount = 0;
     this.droppedCount = 0;
+    this.writtenCount = 0;
+    this.marks = []; // positions of messages in the build's log, with the number of lines before each
     this.tail = document.createTextNode("");
     this.isScheduled = false;
     // The view stays at the end until someone scrolls away from it, and again when they come back.
@@ -60,8 +69,13 @@ export class LogView {
     return !this.shownCount && !this.droppedCount && !this.unpainted.length && !this.lines.open;
   }
 
-  write(text) {
-    this.unpainted.push(...this.lines.push(text));
+  /** Adds a message; `position` is its place in the build's log, if it has one. */
+  write(text, position = "-") {
+    if (position !== "-") this.marks.push({ position, lines: this.writtenCount });
+    if (this.marks.length > 2 * LINES_MAX) this.marks = this.marks.slice(-LINES_MAX);
+    const lines = this.lines.push(text);
+    this.writtenCount += lines.length;
+    this.unpainted.push(...lines);
     const surplus = this.unpainted.length - LINES_MAX;
     if (surplus > 0) {
       this.unpainted.splice(0, surplus);
@@ -114,6 +128,32 @@ export class LogView {
       this.note.textContent = `${this.droppedCount.toLocaleString("en")} earlier lines are left out here.`;
     }
     if (this.followsEnd) box.scrollTop = box.scrollHeight;
+  }
+
+  /** Selects the line that comes after a position in the build's log, and scrolls to it. Returns whether it is here. */
+  showLineAfter(after) {
+    this.paint();
+    const mark = this.marks.find(({ position }) => comesAfter(position, after || "0-0.0"));
+    let fromEnd = mark ? this.writtenCount - mark.lines : 0;
+    if (fromEnd < 1 || fromEnd > LINES_MAX) return false;
+
+    let chunk = this.box.lastElementChild;
+    for (; chunk && fromEnd > Number(chunk.dataset.lines); chunk = chunk.previousElementSibling) {
+      fromEnd -= Number(chunk.dataset.lines);
+    }
+    if (!chunk) return false;
+
+    chunk.normalize();
+    const text = chunk.firstChild;
+    const lines = text.data.split("\n");
+    const index = Number(chunk.dataset.lines) - fromEnd;
+    const start = lines.slice(0, index).reduce((length, line) => length + line.length + 1, 0);
+    getSelection().setBaseAndExtent(text, start, text, start + lines[index].length);
+    const line = getSelection().getRangeAt(0).getBoundingClientRect();
+    this.box.scrollTop += line.top - this.box.getBoundingClientRect().top - this.box.clientHeight / 3;
+    this.box.scrollIntoView({ block: "nearest" });
+    this.box.focus({ preventScroll: true });
+    return true;
   }
 
   addChunk() {

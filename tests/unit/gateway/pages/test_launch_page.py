@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from services.common.models import LaunchOptions, LaunchState, Queue
+from services.common.models import Cause, LaunchOptions, LaunchState, Queue
 from services.common.models.errors import BinderyError
 from services.common.models.server import ServerState
 from services.gateway.pages.launch_page import duration
@@ -62,6 +62,29 @@ async def test_a_failed_build_says_whose_move_it_is_and_offers_to_build_again(
     assert 'name="rebuild" value="0123-1"' in page
     assert "Build again" in page
     assert "http-equiv" not in page
+
+
+async def test_a_failed_build_quotes_its_log_first_as_text_and_links_to_the_line(
+    client: httpx.AsyncClient, launches: FakeLaunches
+) -> None:
+    cause = Cause(text="<b>no</b>\nsecond & last", after="17-3.2", rule="last-lines")
+    detail = f"{cause.text}\nThese are the last lines of its output. postBuild ended with exit status 1"
+    error = BinderyError("build_failed", detail, cause=cause).problem
+    launch_id = launches.put(state=LaunchState.FAILED, error=error, build_id="0123-1")
+    page = (await client.get(f"/launches/{launch_id}")).text
+    assert "&lt;b&gt;no&lt;/b&gt;\nsecond &amp; last\nThese are the last lines" in page
+    link = (
+        '<a href="/api/v1/builds/0123-1/log?format=text&amp;after=17-3.2" data-after="17-3.2">This line in the log</a>'
+    )
+    assert link in page
+
+
+async def test_a_failure_that_no_log_explains_links_to_no_line(
+    client: httpx.AsyncClient, launches: FakeLaunches
+) -> None:
+    error = BinderyError("build_timeout", "It took too long.").problem
+    page = await _page_of(client, launches, state=LaunchState.FAILED, error=error, build_id="0123-1")
+    assert "This line in the log" not in page
 
 
 async def test_a_wrong_ref_leads_back_to_the_form(client: httpx.AsyncClient, launches: FakeLaunches) -> None:

@@ -79,3 +79,19 @@ def test_a_line_that_begins_a_million_sequences_and_ends_none_is_read_once(begin
 
 def test_a_long_line_is_cut_and_says_how_much_is_left_out() -> None:
     assert _run("return cleanLine('x'.repeat(10000))") == f"{'x' * 4000} … (6000 more characters)"
+
+
+@pytest.mark.parametrize(
+    ("position", "other", "expected"),
+    [
+        ("17-3.3", "17-3.2", True),
+        ("17-3.2", "17-3.2", False),
+        ("17-3.1", "17-3.2", False),
+        ("17-10.1", "17-9.8", True),
+        ("18-0.1", "17-18446744073709551615.9", True),
+        ("9-0.1", "10-0.1", False),
+        ("17-0.1", "0-0.0", True),
+    ],
+)
+def test_positions_in_a_log_compare_as_numbers(position: str, other: str, expected: bool) -> None:
+    assert _run("return comesAfter(...argument)", [position, other]) is expected
