@@ -55,11 +55,12 @@ def _follow(client: Client, launch_id: str) -> int:
 
 
 def _print_failure(event: Event) -> None:
-    """Print why a launch did not succeed, unless its last message has said so."""
+    """Print why a launch did not succeed, without what its last message has said."""
     if event.problem:
-        reason = event.problem
-        if reason in event.message:
-            reason = "The launch failed."
-        print_error(with_code(reason, event.code))
+        message = event.message.strip()
+        reason = event.problem if event.problem not in message else "The launch failed."
+        if message:
+            reason = reason.replace(message, "").strip()
+        print_error(with_code(reason or "The launch failed.", event.code))
     elif event.phase == "cancelled":
         print_error("The launch was cancelled.")

@@ -49,6 +49,18 @@ def test_a_place_in_the_queue_is_told_and_nobody_resumes_at_it(
             {"phase": "failed", "error": {"title": "Not found", "detail": "No ref x.", "code": "ref_not_found"}},
             "Not found. No ref x. [ref_not_found]\n",
         ),
+        (
+            {
+                "phase": "failed",
+                "message": "No x was found.\nIt ended with exit status 1\n",
+                "error": {
+                    "title": "The build failed",
+                    "detail": "No x was found.\nIt ended with exit status 1",
+                    "code": "b",
+                },
+            },
+            "No x was found.\nIt ended with exit status 1\nThe build failed. [b]\n",
+        ),
         ({"phase": "cancelled"}, "The launch was cancelled.\n"),
     ],
 )
