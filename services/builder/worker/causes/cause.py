@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from services.builder.worker.causes.failed_step import FailedStep, failed_step, unbroken
+from services.builder.worker.causes.failed_step import FailedStep, failed_step, names_program, unbroken
 from services.builder.worker.causes.log_tail import TailLine, read_tail
 from services.builder.worker.causes.paragraphs import paragraphs_of
 from services.builder.worker.causes.rules import RULES
@@ -67,7 +67,7 @@ def cause_of(sentence: str, lines: Sequence[TailLine]) -> Cause | None:
     """Return what the end of a log says about a failure, which the executor describes by `sentence`."""
     step = failed_step(lines, sentence)
     if step.is_post_build:  # it may have gone on after any of these sentences: what it printed last is all that counts
-        return _last_lines(step, sentence)
+        return _last_lines(step)
 
     paragraphs = paragraphs_of(step.lines)
     for rule in RULES:
@@ -75,15 +75,16 @@ def cause_of(sentence: str, lines: Sequence[TailLine]) -> Cause | None:
             continue
         if quote := rule.quote(paragraphs):
             paragraph, texts = quote
+            if step.is_unknown and not _says_one_of(sentence, texts):
+                continue
             return Cause(text=_bounded("\n".join(texts)), after=paragraph.after, rule=rule.name)
-    return _last_lines(step, sentence)
+    return _last_lines(step)
 
 
-def _last_lines(step: FailedStep, sentence: str) -> Cause | None:
+def _last_lines(step: FailedStep) -> Cause | None:
     if not step.ended_by_itself:
         return None
-    own = {text.strip() for text in sentence.splitlines()}  # a session ends its log with the sentence
-    lines = [line for line in step.lines if not _NOISE.match(line.text.strip()) and line.text.strip() not in own]
+    lines = [line for line in step.lines if not _NOISE.match(line.text.strip())]
     last = lines[-LAST_LINES:]
     while len(last) > 1 and sum(len(line.text) + 1 for line in last) > TEXT_MAX_CHARS:
         last = last[1:]
@@ -92,15 +93,19 @@ def _last_lines(step: FailedStep, sentence: str) -> Cause | None:
     return Cause(text=_bounded("\n".join(line.text for line in last)), after=last[0].after, rule=_LAST_LINES_RULE)
 
 
+def _says_one_of(sentence: str, texts: Sequence[str]) -> bool:
+    said = unbroken(sentence)
+    return any(unbroken(text).rstrip(" .:") in said for text in texts)
+
+
 def _bounded(text: str) -> str:
     return text if len(text) <= TEXT_MAX_CHARS else f"{text[:TEXT_MAX_CHARS]} …"
 
 
 def _with_cause(sentence: str, cause: Cause) -> str:
-    """Return the detail of an error: the cause first, then what the executor says, unless that has it already."""
+    """Return the detail of an error: the cause first, then what the executor says, unless that is why already."""
     text = cause.text
-    said = unbroken(sentence)
-    if all(unbroken(line) in said for line in text.splitlines()):
+    if not names_program(sentence):
         return sentence
     if cause.rule == _LAST_LINES_RULE:
         what = "This is the last line" if "\n" not in text else "These are the last lines"

@@ -21,7 +21,6 @@ _BUILDX_OUTPUT = re.compile(r"#[0-9]{1,9} [0-9]+\.[0-9]+(?: (.*))?$")
 _CLASSIC_STEP = re.compile(r"Step [0-9]{1,9}/[0-9]{1,9} : (.*)")
 _CLASSIC_OWN = re.compile(r" ---> |Removing intermediate container |The command '|Error during build: ")
 _CLASSIC_FAILED = re.compile(r"(?:Error during build: )?The command '.*' returned a non-zero code: ")
-_CRASH = "Error during build: "
 _RUNS_POST_BUILD = re.compile(r"""RUN .*\bpostBuild["']?$""")
 _FAILED_BY_ITSELF = re.compile(
     r"ended with exit status [0-9]+|did not complete successfully: exit code: [0-9]+|returned a non-zero code: [0-9]+"
@@ -44,6 +43,8 @@ class FailedStep:
     """Whether the repository's own script printed it."""
     ended_by_itself: bool = False
     """Whether a program ended with a status: then what it printed last may say why."""
+    is_unknown: bool = False
+    """Whether the lines may be those of other steps too: then only what the executor says itself is known to be why."""
     was_stopped: bool = False
     """Whether something ended it: then only a lack of memory or disk may be why."""
 
@@ -56,14 +57,22 @@ def failed_step(lines: Sequence[TailLine], sentence: str) -> FailedStep:
     if END_IS_MISSING in sentence:
         return FailedStep()
 
-    sentence = sentence[:_SENTENCE_MAX_CHARS]
-    was_stopped = bool(_STOPPED.search(sentence))
-    ended_by_itself = bool(_FAILED_BY_ITSELF.search(sentence)) and not was_stopped
-    if _SESSION_ENDED.match(sentence):
-        step = _of_session(lines, sentence)
+    own = {text.strip() for text in sentence.splitlines()}  # a session ends its log with the sentence
+    lines = [line for line in lines if line.text.strip() not in own]
+    searched = sentence[:_SENTENCE_MAX_CHARS]
+    was_stopped = bool(_STOPPED.search(searched))
+    if _SESSION_ENDED.match(searched):
+        step = _of_session(lines, searched)
     else:
-        step = _of_buildx(lines) or _of_classic_builder(lines) or _without_step(lines, sentence)
+        step = _of_buildx(lines) or _of_classic_builder(lines) or FailedStep(lines=tuple(lines), is_unknown=True)
+    ended_by_itself = bool(_FAILED_BY_ITSELF.search(searched)) and not (was_stopped or step.is_unknown)
     return replace(step, ended_by_itself=ended_by_itself, was_stopped=was_stopped)
+
+
+def names_program(sentence: str) -> bool:
+    """Return whether a sentence is about the end of a program: it may quote the command, but not what that printed."""
+    searched = sentence[:_SENTENCE_MAX_CHARS]
+    return bool(_FAILED_BY_ITSELF.search(searched) or _STOPPED.search(searched))
 
 
 def _of_buildx(lines: Sequence[TailLine]) -> FailedStep | None:
@@ -94,13 +103,6 @@ def _of_session(lines: Sequence[TailLine], sentence: str) -> FailedStep:
     starts = [number for number, line in enumerate(lines) if _SESSION_STEP.match(line.text)]
     output = lines[starts[-1] + 1 :] if starts else lines
     return FailedStep(lines=tuple(output), is_post_build=sentence.startswith("postBuild "))
-
-
-def _without_step(lines: Sequence[TailLine], sentence: str) -> FailedStep:
-    """Return the lines that say the sentence itself: nothing else that was printed is known to be about the failure."""
-    said = unbroken(sentence)
-    own = (line for line in lines if (text := unbroken(line.text.removeprefix(_CRASH))) and text in said)
-    return FailedStep(lines=tuple(own))
 
 
 def _is_post_build(command: str) -> bool:

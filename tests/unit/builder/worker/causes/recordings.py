@@ -1,10 +1,9 @@
 """Recorded output of programs that failed, as a build's log has it. To add a case, add a file to `recorded`.
 
-A file is named `<program>-<version>.<case>.log`. It begins with what is expected: each `says` is a line of the
-executor's sentence about the end, `rule` and `line` what is found (the number of the log's line, from 1), and each
-`quote` a quoted line. Below the dashes is the log. uv 0.13.9, pip 26.3 and py-rattler 0.28 were run for it, the last
-against a channel on loopback; what other versions and programs say is after public logs of theirs, shortened, with
-names of our own.
+A file is named `<program>-<version>.<case>.log`. It begins with what is expected: `says` is the executor's sentence
+about the end, `rule` and `line` what is found (the number of the log's line, from 1), and each `quote` a quoted line.
+Below the dashes is the log. uv 0.13.9, pip 26.3 and py-rattler 0.28 were run for it, the last against a channel on
+loopback; what other versions and programs say is after public logs of theirs, shortened, with names of our own.
 """
 
 import json
@@ -36,7 +35,7 @@ def recording(path: Path) -> Recording:
         name, _, value = line.partition(": ")
         fields.setdefault(name, []).append(value)
     return Recording(
-        says="\n".join(fields["says"]),
+        says=fields["says"][0],
         rule=fields["rule"][0],
         line=int(fields["line"][0]),
         quote="\n".join(fields["quote"]),

@@ -106,6 +106,14 @@ def test_a_cause_that_the_sentence_has_already_is_not_said_twice() -> None:
     assert found.cause == Cause(text="no such thing", after="1", rule="repo2docker:error")
 
 
+def test_a_cause_that_the_quoted_command_happens_to_have_is_said_all_the_same() -> None:
+    sentence = (
+        "repo2docker failed: failed to solve: executor failed running [/bin/sh -c echo near && exit 3]: exit code: 3"
+    )
+    found = explained(BinderyError("build_failed", sentence), log("#9 1.0 near", "#9 ERROR: executor failed running x"))
+    assert found.detail == f"near\nThis is the last line of its output. {sentence}"
+
+
 def test_an_error_keeps_its_code_and_who_can_do_something_about_it() -> None:
     error = BinderyError("engine_failed", f"{STOPPED[3]}: no space left on device")
     found = explained(error, log("#9 1.0 write /x: No space left on device", "#9 ERROR: x"))
@@ -152,6 +160,11 @@ def test_of_a_sentence_without_end_only_the_beginning_is_searched() -> None:
     assert len(paragraph.text) == PARAGRAPH_MAX_CHARS
     [paragraph] = paragraphs_of(log("  ╰─▶ Because x", f"      {'y ' * 2**15}"))
     assert len(paragraph.text) == PARAGRAPH_MAX_CHARS
+
+
+@pytest.mark.parametrize("lines", [["#9 1.0 near", "near"], ["Step 3/9 : RUN x", "near"]])
+def test_of_a_step_that_is_not_in_the_log_nothing_is_quoted(lines: list[str]) -> None:
+    assert cause_of(STEP, log(*lines, NOT_FOUND)) is None
 
 
 def test_an_empty_log_has_no_cause() -> None:
