@@ -1,26 +1,17 @@
 """One running Bindery for all end-to-end tests, and one forge whose repositories it launches."""
 
-import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.support.forge import Forge
 from tests.support.leftovers import leave_nothing
 from tests.support.quick_jupyter import quick_jupyter_wheel
-from tests.support.stack import Stack
+from tests.support.stack import Stack, share_packages
 
 SEATS = 3
 POST_BUILD_TIMEOUT_SECONDS = 3
 SERVER_START_TIMEOUT_SECONDS = 6
-
-
-def share_packages(stack: Stack) -> None:
-    """Let the builds of all stacks of a machine share the packages that they fetched."""
-    cache = Path(os.environ.get("BINDERY_TEST_CACHE", "/tmp/bindery-test-uv-cache"))
-    cache.mkdir(parents=True, exist_ok=True)
-    (stack.data_dir / "uv-cache").symlink_to(cache)
 
 
 @pytest.fixture(scope="session")

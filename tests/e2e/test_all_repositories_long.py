@@ -4,13 +4,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.conftest import share_packages
 from tests.support.api_launches import ApiLaunch, git_spec
 from tests.support.forge import Forge
 from tests.support.kernels import kernel
 from tests.support.leftovers import Listing, leave_nothing, until_back_to
 from tests.support.sample_repositories import SAMPLE_REPOSITORIES, SampleRepository
-from tests.support.stack import Stack
+from tests.support.stack import Stack, share_packages
 
 pytestmark = pytest.mark.long
 

@@ -7,14 +7,13 @@ from typing import Any
 import pytest
 
 from bindery.cli import main
-from tests.e2e.conftest import share_packages
 from tests.support.api_launches import ApiLaunch, build_of, git_spec, log_of
 from tests.support.forge import Forge
 from tests.support.launching import Following
 from tests.support.leftovers import leave_nothing
 from tests.support.polling import eventually
 from tests.support.quick_jupyter import quick_jupyter_wheel
-from tests.support.stack import Stack
+from tests.support.stack import Stack, share_packages
 
 ORG = "queue"
 TOKEN = "the operator's token"

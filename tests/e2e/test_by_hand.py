@@ -11,12 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import share_packages
 from tests.support.api_launches import ApiLaunch, git_spec
 from tests.support.forge import Forge
 from tests.support.polling import eventually
 from tests.support.quick_jupyter import quick_jupyter_wheel
-from tests.support.stack import Stack
+from tests.support.stack import Stack, share_packages
 
 COMPONENTS = ["worker", "gateway"]
 

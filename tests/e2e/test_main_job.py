@@ -13,13 +13,12 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from tests.e2e.conftest import share_packages
 from tests.support.api_launches import builds_ended, git_spec
 from tests.support.forge import Forge
 from tests.support.kernels import first_cell, kernel
 from tests.support.leftovers import Listing, assert_no_work_is_left, until_back_to
 from tests.support.polling import eventually
-from tests.support.stack import Stack
+from tests.support.stack import Stack, share_packages
 
 REDIS_ROUND_TRIPS_AT_MOST = 8
 HTTP_CALLS = 4

@@ -8,7 +8,6 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.e2e.conftest import share_packages
 from tests.support.api_launches import ApiLaunch, build_of, builds_ended, git_spec, log_of
 from tests.support.faults import SlowRepo
 from tests.support.forge import Forge
@@ -16,7 +15,7 @@ from tests.support.launching import Following
 from tests.support.polling import eventually
 from tests.support.quick_jupyter import quick_jupyter_wheel
 from tests.support.small_stack import is_running
-from tests.support.stack import Stack
+from tests.support.stack import Stack, share_packages
 
 
 @pytest.fixture
