@@ -86,7 +86,7 @@ unit: .venv-dev
 	@$(RUN_TESTS) $(IN_PARALLEL) $(ARGS) tests/unit
 
 test: .venv-dev
-	@$(RUN_TESTS) $(if $(T),$(ARGS) $(T),$(IN_PARALLEL) $(ARGS) tests/unit tests/contract tests/e2e)
+	@$(RUN_TESTS) $(if $(T),$(ARGS) $(T),$(IN_PARALLEL) $(ARGS) tests/unit tests/contract tests/e2e tests/repositories)
 
 watch: .venv-dev
 	@$(VENV)/python -m tools.watch $(ARGS)

@@ -5,7 +5,8 @@
 | `in_process_*` | one service in the test's process, on a real Redis, and what a test asks of it |
 | `scripted_*` | a stand-in whose answers a test gives, one by one |
 | `fake_*`, `forge*` | a stand-in that behaves by itself as the real thing does |
-| `sample_*` | records, builds and repositories that several tests use |
+| `sample_*` | records and builds that several tests use |
+| `case*`, `verifying` | the folders of `tests/repositories`: read, made into repositories, launched, and verified |
 | `*stack*` | processes started by `bindery up`: all of them, others in some one's place, or small parts |
 | `builder_processes`, `starting_*`, `ending_*` | processes of single services: to work, or to fail at start or end |
 | `launching`, `installed` | a client of any Bindery that runs, and of a launch's stream; one in containers or pods |

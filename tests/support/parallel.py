@@ -14,6 +14,7 @@ LONGEST = (
     "tests/contract/test_hub_spawner.py",
     "tests/e2e/test_main_job.py",
     "tests/contract/test_hub_culling.py",
+    "tests/repositories/test_process.py",
     "tests/faults/test_redis_impaired.py",
     "tests/faults/test_unreadable.py",
     "tests/faults/test_two_of_each.py",
