@@ -16,6 +16,7 @@ from cachetools import LRUCache
 from prometheus_client import Gauge
 
 from services.common.git.remote import is_full_sha
+from services.common.git.words import printable
 from services.common.models.errors import BinderyError
 from services.common.net.hosts import plain_host
 from services.common.net.http import CALLS, only_dict
@@ -118,7 +119,9 @@ class GitHubApi:
         sha = str(answer.get("sha", ""))
         page = _PAGE.search(str(answer.get("html_url", "")))
         if not is_full_sha(sha):
-            raise self._remember_missing(url, f"{ref} is not the name of a branch, tag or commit in {user}/{repo}.")
+            raise self._remember_missing(
+                url, f"{printable(ref)} is not the name of a branch, tag or commit in {user}/{repo}."
+            )
 
         commit = Commit(sha, page[1] if page else f"{user}/{repo}")
         if etag := reply.headers.get("etag"):
@@ -141,9 +144,13 @@ class GitHubApi:
             return _rate_limited(wait)
 
         if status == 404:
-            return self._remember_missing(url, f"There is no public repository {name} on GitHub, or no {ref} in it.")
+            return self._remember_missing(
+                url, f"There is no public repository {name} on GitHub, or no {printable(ref)} in it."
+            )
         if status == 422:
-            return self._remember_missing(url, f"There is no branch, tag or commit {ref} in {name} on GitHub.")
+            return self._remember_missing(
+                url, f"There is no branch, tag or commit {printable(ref)} in {name} on GitHub."
+            )
         if status == 409:
             return self._remember_missing(url, f"The repository {name} on GitHub is empty.")
 

@@ -5,17 +5,17 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from prometheus_client import Counter, Histogram
 from redis.asyncio.client import Pipeline
 
-from services.common.models import ResolvedRepo, Spec
+from services.common.models import RefQuestion, ResolvedRepo, Spec
 from services.common.models.errors import BinderyError
 from services.common.records.launch_cache import LaunchCache
 from services.common.service.logging import get_logger
 from services.common.service.single_flight import SingleFlight
-from services.resolver.providers.base import Provider
+from services.resolver.providers.base import Provider, checked_ref
 from services.resolver.repository_names import links_to
 from services.resolver.settings import ResolverSettings
 from services.resolver.shared_flights import SharedFlights
@@ -68,6 +68,7 @@ class Resolver:
         }
 
         self._flights: SingleFlight[ResolvedRepo] = SingleFlight()
+        self._questions: SingleFlight[tuple[str, ...]] = SingleFlight()
         self.policy = _policy_id(settings)
         """Identifies the rules and settings that decide about links: a cached link of another policy is not used."""
         self._credentials = _credentials_id(settings)
@@ -85,9 +86,7 @@ class Resolver:
 
         outcome = "error"
         try:
-            for link in (spec, *provider.also_known_as(spec.spec)):
-                self._check_bans(link, spec)
-            self._check_allowed(provider.allowed_as(spec.spec), spec)
+            self._check_policy(provider, spec)
             repo = await self._flights.run(str(spec), lambda: self._resolve_once(provider, spec))
             outcome = "ok"
         except BinderyError as error:
@@ -97,6 +96,33 @@ class Resolver:
         finally:
             RESOLVED.labels(spec.provider, outcome).inc()
         return repo
+
+    async def existing_refs(self, question: RefQuestion) -> tuple[str, ...]:
+        """Return those of the question's refs that its repository has, asked of the forge with one request.
+
+        Names that can't be a ref's are left out. Raise `BinderyError`: `unknown_provider`, `banned`,
+        `provider_unavailable` if it takes too long, and whatever `Provider.existing_refs` raises.
+        """
+        provider = self._providers.get(question.provider)
+        if provider is None:
+            raise BinderyError("unknown_provider", f"No provider found for prefix {question.provider}.")
+
+        refs = [ref for ref in question.refs if _can_be_a_ref(ref)]
+        if not refs:
+            return ()
+        link = Spec(provider=question.provider, spec=f"{question.repository}/{quote(refs[0], safe='/')}")
+        self._check_policy(provider, link)
+
+        async def ask() -> tuple[str, ...]:
+            try:
+                async with asyncio.timeout(self._timeout_seconds):
+                    return await provider.existing_refs(question.repository, refs)
+            except TimeoutError as error:
+                raise BinderyError(
+                    "provider_unavailable", f"Listing the branches took over {self._timeout_seconds:g} s."
+                ) from error
+
+        return await self._questions.run(question.model_dump_json(), ask)
 
     async def _resolve_once(self, provider: Provider, spec: Spec) -> ResolvedRepo:
         """Resolve `spec` upstream, unless another replica with the same rules and credentials does at the moment."""
@@ -145,6 +171,12 @@ class Resolver:
         if self._launch_cache is not None:
             self._launch_cache.add_repo(pipe, repo, self.policy)
 
+    def _check_policy(self, provider: Provider, spec: Spec) -> None:
+        """Raise `BinderyError("banned")` if a link is banned under any of its names, or none of them is allowed."""
+        for link in (spec, *provider.also_known_as(spec.spec)):
+            self._check_bans(link, spec)
+        self._check_allowed(provider.allowed_as(spec.spec), spec)
+
     def _check_allowed(self, links: Sequence[Spec], typed_link: Spec) -> None:
         """Raise `BinderyError("banned")` if there are allowances for the links' providers and none of them matches."""
         candidates = [(pattern, link.spec) for link in links for pattern in _for_prefix(self._allowed, link.provider)]
@@ -171,6 +203,13 @@ def _credentials_id(settings: ResolverSettings) -> str:
         settings.github_client_secret.get_secret_value(),
     ]
     return hashlib.sha256(json.dumps(secrets).encode()).hexdigest()[:12]
+
+
+def _can_be_a_ref(text: str) -> bool:
+    try:
+        return bool(checked_ref(text, text, is_option_allowed=True))
+    except BinderyError:
+        return False
 
 
 def _compile(patterns: Mapping[str, list[str]]) -> Patterns:

@@ -1,10 +1,10 @@
-"""HTTP routes of the resolver: resolve a link, and list the providers."""
+"""HTTP routes of the resolver: resolve a link, tell which refs a repository has, and list the providers."""
 
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
 
-from services.common.models import ResolvedRepo, Spec
+from services.common.models import RefAnswer, RefQuestion, ResolvedRepo, Spec
 from services.common.web.problems import RESPONSES
 from services.resolver.context import ResolverContext
 
@@ -26,7 +26,16 @@ async def resolve(spec: Spec, context: Context) -> ResolvedRepo:
     return await context.resolver.resolve(spec)
 
 
+@router.post("/refs")
+async def refs(question: RefQuestion, context: Context) -> RefAnswer:
+    """Return those of some refs that a repository has: the address of a page may not say where its branch ends."""
+    return RefAnswer(existing=await context.resolver.existing_refs(question))
+
+
 @router.get("/providers")
 async def providers(context: Context) -> list[dict[str, Any]]:
-    """Return every provider as pages show it, in BinderHub's shape of `/api/repoproviders`."""
-    return [provider.display_config for provider in context.providers.values()]
+    """Return every provider as pages show it, in BinderHub's shape of `/api/repoproviders`, and its `sites`."""
+    return [
+        {**provider.display_config, "sites": [site.model_dump(mode="json") for site in provider.sites]}
+        for provider in context.providers.values()
+    ]

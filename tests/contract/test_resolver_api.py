@@ -23,6 +23,8 @@ from tests.support.valkey import Valkey, running_valkey
 async def test_providers_are_shown_as_binderhub_shows_them() -> None:
     async with running_resolver() as resolver:
         providers_json = (await resolver.client.get("/providers")).json()
+    sites = [site for provider in providers_json for site in provider.pop("sites")]
+    assert {"https://github.com", "https://gitlab.com"} <= {site["url"] for site in sites}
     assert providers_json == [
         {
             "displayName": "GitHub",

@@ -116,9 +116,10 @@ class BareRepos:
         return self.create_repo(org, name, files)
 
     def find(self, org: str, name: str, ref: str) -> tuple[str, str] | None:
-        """(commit, tree) of a branch, a tag, HEAD or a sha, by its whole name; None if there is none."""
+        """(commit, tree) of a branch, a tag, a full name, HEAD or a sha; None if there is none."""
         for full in (f"refs/heads/{ref}", f"refs/tags/{ref}", ref):
-            if full == ref and ref != "HEAD" and not (len(ref) >= 7 and set(ref.lower()) <= set("0123456789abcdef")):
+            is_sha = len(ref) >= 7 and set(ref.lower()) <= set("0123456789abcdef")
+            if full == ref and ref != "HEAD" and not is_sha and not ref.startswith("refs/"):
                 continue
             sha = self.git(org, name, "rev-parse", "--verify", "--quiet", f"{full}^{{commit}}", check=False)
             if sha:

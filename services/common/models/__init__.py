@@ -8,9 +8,11 @@ from services.common.models.launch import Launch, LaunchId, LaunchOptions, Launc
 from services.common.models.problem import Cause, Problem
 from services.common.models.repo import ResolvedRepo, Visibility
 from services.common.models.server import Server, ServerId, ServerRequest, ServerState
+from services.common.models.site import MAX_CANDIDATE_REFS, Page, RefAnswer, RefQuestion, Site
 from services.common.models.spec import Spec
 
 __all__ = [
+    "MAX_CANDIDATE_REFS",
     "RECORD_VERSION",
     "Build",
     "BuildId",
@@ -25,14 +27,18 @@ __all__ = [
     "LaunchId",
     "LaunchOptions",
     "LaunchState",
+    "Page",
     "Phase",
     "Problem",
     "Queue",
+    "RefAnswer",
+    "RefQuestion",
     "ResolvedRepo",
     "Server",
     "ServerId",
     "ServerRequest",
     "ServerState",
+    "Site",
     "Spec",
     "TopicRef",
     "Visibility",

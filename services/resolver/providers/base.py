@@ -1,9 +1,10 @@
 """The base class of repository providers, and the check of refs that they share."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from services.common.models import ResolvedRepo, Spec
+from services.common.models import ResolvedRepo, Site, Spec
 from services.common.models.errors import BinderyError
 from services.resolver.settings import ResolverSettings
 
@@ -14,8 +15,9 @@ class Provider(ABC):
     """One kind of repository link, such as `gh/<user>/<repo>/<ref>`.
 
     A subclass sets `prefix` and `name`, and implements `display_config` and `resolve`. A provider of repositories that
-    have more than one link also overrides `also_known_as`; one that holds connections open overrides `aclose`. There
-    is one instance in each resolver process, and its methods run concurrently.
+    have more than one link also overrides `also_known_as`; one whose pages people copy addresses of, `sites` and
+    `existing_refs`; one that holds connections open, `aclose`. There is one instance in each resolver process, and its
+    methods run concurrently.
 
     Every address that a user typed, or that an answer leads to, is reached through `services.common.git.remote` or
     `services.common.net.outbound`, which refuse private networks.
@@ -60,6 +62,24 @@ class Provider(ABC):
         """
         return (Spec(provider=self.prefix, spec=spec),)
 
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """How addresses that people paste lead to this provider's repositories: its rows of the table of sites.
+
+        `services.resolver.sites` has the forms of the pages of several kinds of forge.
+        """
+        return ()
+
+    async def existing_refs(self, repository: str, refs: Sequence[str]) -> tuple[str, ...]:
+        """Return those of `refs` that are branches or tags of a repository, asked of its forge with one request.
+
+        `repository` is its part of a link, percent-encoded as there. A provider with a page in `sites` whose address
+        does not say where the ref ends overrides this; `services.resolver.git_refs` asks a git server.
+
+        Raise `BinderyError`, as `resolve` does.
+        """
+        raise BinderyError("bad_spec", f"The branches and tags of a {self.name} repository can't be asked for.")
+
     async def aclose(self) -> None:  # noqa: B027 - most providers hold nothing open
         """Close the connections that the provider holds open."""
 
@@ -73,7 +93,9 @@ def checked_ref(ref: str, spec: str, *, is_option_allowed: bool = False) -> str:
     if not ref:
         raise BinderyError("bad_spec", f"The ref is missing. Did you mean {spec.rstrip('/')}/HEAD?")
     if ref.startswith("-") and not is_option_allowed:
-        raise BinderyError("bad_spec", f"A ref can't begin with a dash: {ref[:100]!r}.")
+        raise BinderyError(
+            "bad_spec", f"A ref can't begin with a dash: {ref[:100]!r}. The branch of that name is refs/heads/…"
+        )
 
     has_odd_text = any(letter <= " " or letter in "\\\x7f" for letter in ref) or ".." in ref
     has_odd_part = any(part in {"", "."} for part in ref.split("/"))

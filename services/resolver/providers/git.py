@@ -1,18 +1,24 @@
 """Any git repository that answers over HTTP. Spec: `<percent-encoded URL>/<ref>`."""
 
+import re
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 from services.common.git.remote import WEB, Listing, git_url, is_full_sha, list_refs
 from services.common.git.repository_url import canonical_url, plain_url
 from services.common.git.words import printable
-from services.common.models import ResolvedRepo, Spec
+from services.common.models import ResolvedRepo, Site, Spec
 from services.common.models.errors import BinderyError
 from services.common.net.outbound import goes_by_proxy
 from services.common.service.logging import quotable
+from services.resolver.git_refs import existing_refs, names_of
 from services.resolver.providers.base import Provider, checked_ref
 from services.resolver.repository_names import links_to, path_on_forge
 from services.resolver.settings import ResolverSettings
+from services.resolver.sites import WITHOUT_PROVIDER
+
+_IS_PROTOCOL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/*")
 
 
 class Git(Provider):
@@ -43,6 +49,11 @@ class Git(Provider):
             },
             "ref": {"enabled": True, "default": "HEAD"},
         }
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """The rows of sites that have no provider of their own here."""
+        return WITHOUT_PROVIDER
 
     async def resolve(self, spec: str) -> ResolvedRepo:
         """Return the commit that the ref names now. A full sha is taken as it is, without asking the server."""
@@ -80,6 +91,11 @@ class Git(Provider):
         by_gh = [link for link in self.also_known_as(spec) if link.provider == "gh"]
         return (*super().allowed_as(spec), plain, *by_gh)
 
+    async def existing_refs(self, repository: str, refs: Sequence[str]) -> tuple[str, ...]:
+        """See `Provider`."""
+        _, url, _ = self._parts(f"{repository}/HEAD")
+        return await existing_refs(url, refs, self.settings)
+
     def _parts(self, spec: str) -> tuple[str, str, str]:
         """Return the quoted URL, the URL that it means, and the ref. Raise `BinderyError("bad_spec")`."""
         quoted_url, slash, quoted_ref = spec.partition("/")
@@ -94,7 +110,14 @@ class Git(Provider):
                 f"Did you mean {quoted}/HEAD?",
             )
 
-        url = git_url(unquote(quoted_url), self.settings.git_protocols)
+        decoded_url = unquote(quoted_url)
+        if _IS_PROTOCOL.fullmatch(decoded_url):
+            raise BinderyError(
+                "bad_spec",
+                f"{quotable(spec)!r} is a URL that is not percent-encoded as a whole. Encode its slashes, too: "
+                "https%3A%2F%2Fexample.org%2Frepository/HEAD.",
+            )
+        url = git_url(decoded_url, self.settings.git_protocols)
         ref = unquote(quoted_ref, errors="surrogateescape")
         return quoted_url, url, checked_ref(ref, spec, is_option_allowed=True)
 
@@ -109,10 +132,7 @@ class Git(Provider):
         """Return the commit that `ref` names, and the URL at which the repository was reached."""
         listing = await self._list(url, ref, f"{ref}^{{}}")
 
-        names = [f"refs/heads/{ref}", f"refs/tags/{ref}", ref, f"refs/{ref}"]
-        if ref == "HEAD":
-            names.insert(0, ref)
-        for name in names:
+        for name in names_of(ref):
             if sha := listing.refs.get(f"{name}^{{}}") or listing.refs.get(name):
                 return sha, listing.url
         raise BinderyError("ref_not_found", await self._why_missing(url, ref))

@@ -1,19 +1,42 @@
 """Repositories on GitHub, or on a GitHub Enterprise server. Spec: `<user>/<repo>/<ref>`; the ref may hold slashes."""
 
 import re
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from services.common.git.remote import is_full_sha
-from services.common.models import ResolvedRepo, Spec
+from services.common.models import ResolvedRepo, Site, Spec
 from services.common.models.errors import BinderyError
+from services.resolver.git_refs import existing_refs
 from services.resolver.github_api import Commit, GitHubApi
 from services.resolver.providers.base import Provider, checked_ref
 from services.resolver.repository_names import links_to
 from services.resolver.settings import ResolverSettings
+from services.resolver.sites import GITHUB_NOT_OWNERS, GITHUB_PAGES, GITHUB_REPOSITORY, RAW_FILES
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 _OLD_DEFAULTS = ("master", "main")
+_PUBLIC_URL = "https://github.com"
+_ALSO_AT = (
+    "https://ssh.github.com",
+    "https://api.github.com/repos",
+    "https://codeload.github.com",
+    "https://github.com/codespaces/new",
+    "https://codespaces.new",
+    "https://github.dev",
+    "https://github1s.com",
+    "https://vscode.dev/github",
+    "https://nbviewer.org/github",
+    "https://nbviewer.jupyter.org/github",
+    "https://colab.research.google.com/github",
+)
+_FILES_ALSO_AT = (
+    "https://media.githubusercontent.com/media",
+    "https://nbviewer.org/urls/raw.githubusercontent.com",
+    "https://nbviewer.jupyter.org/urls/raw.githubusercontent.com",
+)
+"""Other sites that show the repositories of github.com, or their files."""
 
 
 class GitHub(Provider):
@@ -47,6 +70,24 @@ class GitHub(Provider):
             },
             "ref": {"enabled": True, "default": "HEAD"},
         }
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """GitHub itself, and other sites that show what is on github.com."""
+        url = self.settings.github_url
+        is_public = url == _PUBLIC_URL
+        own = Site(
+            name=self.name,
+            provider=self.prefix,
+            url=url,
+            also_at=_ALSO_AT if is_public else (),
+            clone_url=f"{url}/{{repository}}",
+            repository=GITHUB_REPOSITORY,
+            pages=GITHUB_PAGES,
+            not_owners=GITHUB_NOT_OWNERS,
+        )
+        files = {"url": "https://raw.githubusercontent.com", "also_at": _FILES_ALSO_AT, "pages": RAW_FILES}
+        return (own, own.updated(**files)) if is_public else (own,)
 
     async def resolve(self, spec: str) -> ResolvedRepo:
         """Return the commit that the ref names now, with a notice if HEAD stands in for an old default branch."""
@@ -92,6 +133,11 @@ class GitHub(Provider):
         """Return the link without `.git`, which GitHub accepts too, and the links by `git`."""
         user, repo, ref = self._parts(spec)
         return links_to(f"{self.settings.github_url}/{user}/{repo}", ref, self.settings.github_url)
+
+    async def existing_refs(self, repository: str, refs: Sequence[str]) -> tuple[str, ...]:
+        """Ask by git: the API would need a request for each ref, and its limit is lower."""
+        user, repo, _ = self._parts(f"{repository}/HEAD")
+        return await existing_refs(f"{self.settings.github_url}/{user}/{repo}", refs, self.settings)
 
     async def aclose(self) -> None:
         """Close the API client's connections."""

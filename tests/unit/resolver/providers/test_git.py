@@ -1,5 +1,6 @@
 """Provider `git` without a server: how a link is read, and the other links to its repository."""
 
+import re
 from urllib.parse import quote
 
 import pytest
@@ -93,3 +94,21 @@ def test_a_link_without_a_ref_is_shown_as_it_was_typed_unless_it_holds_a_secret(
         provider.also_known_as("https%3A%2F%2Fexample.org%2Fa")
     with pytest.raises(BinderyError, match=r'provided: "https://me:\[secret\]@example.org/a"'):
         provider.also_known_as("https%3A%2F%2Fme%3Ahunter2%40example.org%2Fa")
+
+
+@pytest.mark.parametrize(
+    "spec", ["https%3A//example.org/a/main", "https:/example.org/a/main", "https://example.org/a/main"]
+)
+def test_a_url_that_is_not_encoded_as_a_whole_is_said(provider: Git, spec: str) -> None:
+    with pytest.raises(BinderyError, match="not percent-encoded as a whole") as raised:
+        provider.also_known_as(spec)
+    assert raised.value.code == "bad_spec"
+
+
+def test_every_row_has_pages_of_which_each_group_is_known(provider: Git) -> None:
+    for site in provider.sites:
+        for page in site.pages:
+            groups = set(re.compile(page.path).groupindex) | set(re.compile(page.query).groupindex)
+            assert groups <= {"ref", "undivided", "path", "number"}, (site.name, page.path)
+            assert ("number" in groups) == bool(page.ref), (site.name, page.path)
+            assert "path" not in groups or page.opens != "nothing", (site.name, page.path)

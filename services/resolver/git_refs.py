@@ -1,0 +1,37 @@
+"""The names of a ref in a git repository, and which of several refs exist there."""
+
+from collections.abc import Sequence
+
+from services.common.git.remote import is_full_sha, list_refs
+from services.resolver.settings import ResolverSettings
+
+_GLOBS = frozenset("*?[\\")
+
+
+def names_of(ref: str) -> list[str]:
+    """Return the full names that `ref` may mean, in the order in which git servers' pages look for them."""
+    names = [f"refs/heads/{ref}", f"refs/tags/{ref}", ref, f"refs/{ref}"]
+    return [ref, *names] if ref == "HEAD" else names
+
+
+async def existing_refs(url: str, refs: Sequence[str], settings: ResolverSettings) -> tuple[str, ...]:
+    """Return those of `refs` that the repository at `url` has, asked with one listing; full shas are taken to exist.
+
+    What git would read as a pattern is no name of a ref.
+
+    Raise `BinderyError`: `bad_spec`, `address_not_allowed`, `ref_not_found` (no such repository), `rate_limited`,
+    `provider_unavailable`.
+    """
+    names = [ref for ref in refs if not _GLOBS & set(ref)]
+    if not names:
+        return ()
+
+    listing = await list_refs(
+        url,
+        *names,
+        policy=settings.networks,
+        proxy=settings.proxy,
+        timeout_seconds=settings.git_timeout_seconds,
+        allowed_protocols=settings.git_protocols,
+    )
+    return tuple(ref for ref in names if is_full_sha(ref) or any(name in listing.refs for name in names_of(ref)))
