@@ -13,7 +13,8 @@ import pytest
 import uvicorn
 from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
-from tests.support.fake_gateway import FakeLaunches, fake_gateway
+from tests.support.fake_gateway import fake_gateway
+from tests.support.fake_launches import FakeLaunches
 from tests.support.forge import Forge
 from tests.support.launching import start_token_at
 from tests.support.paths import TESTS

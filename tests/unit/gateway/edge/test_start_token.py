@@ -13,7 +13,8 @@ from pydantic import ValidationError
 from services.common.service.clock import clock
 from services.gateway.edge.start_token import query_without
 from services.gateway.settings import GatewaySettings
-from tests.support.fake_gateway import FakeLaunches, fake_gateway
+from tests.support.fake_gateway import fake_gateway
+from tests.support.fake_launches import FakeLaunches
 from tests.support.settings import settings_for
 
 OWN = "http://127.0.0.1:8585"

@@ -12,7 +12,8 @@ from services.common.models import Cause, LaunchOptions, LaunchState, Queue
 from services.common.models.errors import BinderyError
 from services.common.models.server import ServerState
 from services.gateway.pages.launch_page import duration
-from tests.support.fake_gateway import FakeLaunches, pages_client, token_of
+from tests.support.fake_gateway import pages_client, token_of
+from tests.support.fake_launches import FakeLaunches
 
 
 @pytest.fixture

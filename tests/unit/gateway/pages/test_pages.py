@@ -12,7 +12,8 @@ import pytest
 from services.common.models import LaunchOptions
 from services.gateway.app import create_app
 from services.gateway.settings import GatewaySettings
-from tests.support.fake_gateway import OWN, PROVIDERS, FakeLaunches, pages_client, token_of
+from tests.support.fake_gateway import OWN, PROVIDERS, pages_client, token_of
+from tests.support.fake_launches import FakeLaunches
 from tests.support.settings import settings_for
 
 

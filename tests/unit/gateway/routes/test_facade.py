@@ -23,7 +23,8 @@ from services.gateway.refusals import RefusalRenderer
 from services.gateway.routes import facade
 from services.gateway.settings import GatewaySettings
 from services.gateway.streaming.launch_stream import LaunchPosition
-from tests.support.fake_gateway import OWN, FakeLaunches, fake_providers, gateway_context
+from tests.support.fake_gateway import OWN, fake_providers, gateway_context
+from tests.support.fake_launches import FakeLaunches
 from tests.support.settings import settings_for
 from tests.unit.gateway.edge.test_build_tokens import request_of
 
