@@ -4,7 +4,16 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-from services.common.models import Build, BuildRequest, ResolvedRepo, Server, ServerRequest, Spec
+from services.common.models import (
+    Build,
+    BuildRequest,
+    RefAnswer,
+    RefQuestion,
+    ResolvedRepo,
+    Server,
+    ServerRequest,
+    Spec,
+)
 from services.common.models.error_codes import ErrorCode
 from services.common.models.errors import BinderyError
 from services.common.net.http import PooledClient, ServiceClient
@@ -85,8 +94,13 @@ class Backends:
         reply = await self._retry(lambda: self.resolver.call("POST", "/resolve", content=spec.model_dump_json()))
         return ResolvedRepo.model_validate_json(reply.body)
 
+    async def existing_refs(self, question: RefQuestion) -> tuple[str, ...]:
+        """Return those of some refs that a repository has. It is asked once: a person waits. Raise `BinderyError`."""
+        reply = await self.resolver.call("POST", "/refs", content=question.model_dump_json())
+        return RefAnswer.model_validate_json(reply.body).existing
+
     async def providers(self) -> list[dict[str, Any]]:
-        """Return the configured providers, in BinderHub's shape of `/api/repoproviders`."""
+        """Return the configured providers, in BinderHub's shape of `/api/repoproviders`, each with its `sites`."""
         configs: list[dict[str, Any]] = (await self.resolver.call("GET", "/providers")).json()
         return configs
 

@@ -15,6 +15,8 @@ from services.common.redis.keys import Kind
 from services.common.service.health import Health
 from services.common.service.loops import background_state, background_tasks
 from services.gateway.backends import Backends, Providers
+from services.gateway.launches.addresses.questions import Detected, settled
+from services.gateway.launches.addresses.reading import Reading
 from services.gateway.launches.launches import Launches
 from services.gateway.launches.repository_types import RepositoryType
 from services.gateway.pages.renderer import Pages
@@ -45,6 +47,10 @@ class GatewayContext:
     async def repository_types(self) -> list[RepositoryType]:
         """Return the repository types that can be launched. Raise `BinderyError("resolver_unavailable")`."""
         return self.pages.types(await self.providers.all())
+
+    async def detected(self, reading: Reading) -> Detected:
+        """Return what an address means, asking the forge if need be. Raise `BinderyError`, as `settled` does."""
+        return await settled(reading, self.backends, timeout_seconds=self.settings.detect_timeout_seconds)
 
 
 @contextlib.asynccontextmanager

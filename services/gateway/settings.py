@@ -52,6 +52,13 @@ class GatewaySettings(ServiceSettings):
     )
     trusted_proxies: str = Field("", description="CIDRs, comma-separated, whose X-Forwarded-For is believed.")
 
+    detect_timeout_seconds: float = Field(
+        5.0,
+        gt=0,
+        description="How long the form and `POST /api/v1/detect` wait for a forge to say where a branch's name ends in "
+        "the address of a page.",
+    )
+
     request_max_bytes: int = Field(2**20, description="Largest body of a request; a larger one is refused unread.")
 
     launch_timeout_seconds: float = Field(6 * 3600.0, gt=0, description="Hard maximum of one launch, queues included.")

@@ -6,6 +6,7 @@ from urllib.parse import quote
 
 import pytest
 
+from services.gateway.launches.addresses.reader import read_address
 from services.gateway.launches.repository_types import RepositoryType
 from services.resolver import providers
 from services.resolver.providers.base import Provider
@@ -50,6 +51,21 @@ def test_its_form_accepts_its_links_and_the_addresses_of_its_pages(codeberg: typ
     kind = RepositoryType.of(codeberg(ResolverSettings()).display_config)
     assert kind.accepts("owner/name/HEAD")
     assert not kind.accepts("owner/name")
+
+
+async def test_addresses_of_its_pages_are_read_by_its_row_and_its_forge_is_asked_for_the_branch(
+    forge: Forge, codeberg: type[Provider]
+) -> None:
+    forge.create_repo("owner", "name", OPENED_REPO, branch="wip/plots")
+    async with running_resolver() as resolver:
+        configs = (await resolver.client.get("/providers")).json()
+        types = [RepositoryType.of(config) for config in configs]
+        reading = read_address(f"{forge.url}/owner/name/src/branch/wip/plots/a.py?x#L1", types)
+        refs = [candidate.ref for candidate in reading.candidates]
+        reply = await resolver.client.post("/refs", json={"provider": "cb", "repository": "owner/name", "refs": refs})
+    assert (reading.repository_type.id, reading.repository) == ("cb", "owner/name")
+    assert refs == ["wip/plots/a.py", "wip/plots", "wip"]
+    assert reply.json() == {"existing": ["wip/plots"]}
 
 
 @pytest.mark.parametrize("link", ["owner/name/feature/x", "owner/name/feature%2Fx", "owner/name.git/feature/x"])

@@ -10,6 +10,9 @@ import httpx
 from fastapi import FastAPI, Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
+from services.common.models import (
+    RefQuestion,
+)
 from services.common.web.incoming import BoundedBodies, HeadRequests
 from services.common.web.problems import install_problem_handlers
 from services.gateway.backends import Backends, Providers
@@ -22,51 +25,35 @@ from services.gateway.pages.error_pages import install_error_pages
 from services.gateway.pages.renderer import Pages
 from services.gateway.pages.static_assets import StaticAssets
 from services.gateway.refusals import RefusalRenderer
+from services.gateway.routes import detect
 from services.gateway.routes.pages import router
 from services.gateway.settings import GatewaySettings
 from tests.support.fake_launches import FakeLaunches
+from tests.support.sample_providers import PROVIDERS
 from tests.support.settings import settings_for
 
 OWN = "http://127.0.0.1:8585"
-PROVIDERS: list[dict[str, Any]] = [
-    {
-        "displayName": "GitHub",
-        "id": "gh",
-        "spec": {"validateRegex": r"[^/]+/[^/]+/.+"},
-        "detect": {"regex": "^(https?://github.com/)?(?<repo>.*[^/])/?"},
-        "repo": {
-            "label": "GitHub repository name or URL",
-            "placeholder": "example: binder-examples/requirements or https://github.com/binder-examples/requirements",
-            "urlEncode": False,
-        },
-        "ref": {"enabled": True, "default": "HEAD"},
-    },
-    {
-        "displayName": "Git repository",
-        "id": "git",
-        "spec": {"validateRegex": r"[^/]+/.+"},
-        "repo": {
-            "label": "Arbitrary git repository URL",
-            "placeholder": "example: http://git.example.com/repo",
-            "urlEncode": True,
-        },
-        "ref": {"enabled": True, "default": "HEAD"},
-    },
-    {
-        "displayName": "Zenodo DOI",
-        "id": "zenodo",
-        "spec": {"validateRegex": r"10\.\d+\/(.)+"},
-        "repo": {"label": "Zenodo DOI", "placeholder": "example: 10.5281/zenodo.3242074", "urlEncode": False},
-        "ref": {"enabled": False},
-    },
-]
 
 
 class FakeBackends:
-    """A resolver with a fixed list of providers."""
+    """A resolver with a fixed list of providers, which says that every repository has the refs `existing`.
+
+    With `failure`, it does not say which refs there are.
+    """
+
+    def __init__(self, *existing: str, failure: Exception | None = None) -> None:
+        self.existing = existing
+        self.failure = failure
+        self.questions: list[RefQuestion] = []
 
     async def providers(self) -> list[dict[str, Any]]:
         return PROVIDERS
+
+    async def existing_refs(self, question: RefQuestion) -> tuple[str, ...]:
+        self.questions.append(question)
+        if self.failure:
+            raise self.failure
+        return tuple(ref for ref in question.refs if ref in self.existing)
 
 
 def fake_providers() -> Providers:
@@ -81,13 +68,20 @@ def gateway_context(settings: GatewaySettings, **parts: object) -> GatewayContex
     return GatewayContext(**values)
 
 
-def fake_gateway(launches: FakeLaunches, **settings: Any) -> FastAPI:
+def fake_gateway(launches: FakeLaunches, backends: FakeBackends | None = None, /, **settings: Any) -> FastAPI:
     """Return pages, edge and static assets as the gateway joins them, and as much of the API as scripts need."""
     edge_settings = settings_for(GatewaySettings, {"installation_secret": "s3cret", "local_mode": True} | settings)
     app = FastAPI()
     pages = Pages(edge_settings)
-    app.state.context = gateway_context(edge_settings, launches=launches, providers=fake_providers(), pages=pages)
+    app.state.context = gateway_context(
+        edge_settings,
+        launches=launches,
+        backends=backends or FakeBackends(),
+        providers=fake_providers(),
+        pages=pages,
+    )
     app.include_router(router)
+    app.include_router(detect.router)
 
     @app.get("/api/v1/launches/{launch_id}/events")
     async def events(request: Request, launch_id: str) -> Response:
@@ -137,10 +131,12 @@ async def edge_client(base_url: str = OWN, **settings: Any) -> AsyncIterator[htt
 
 
 @contextlib.asynccontextmanager
-async def pages_client(launches: FakeLaunches, **settings: Any) -> AsyncIterator[httpx.AsyncClient]:
+async def pages_client(
+    launches: FakeLaunches, backends: FakeBackends | None = None, /, **settings: Any
+) -> AsyncIterator[httpx.AsyncClient]:
     """Open a browser without scripts at a gateway's pages, on one's own machine unless `settings` say otherwise."""
     all_settings = {"listen_port": 8585, "public_url": OWN, "hub_url": "http://127.0.0.1:9000/"} | settings
-    app = fake_gateway(launches, **all_settings)
+    app = fake_gateway(launches, backends, **all_settings)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url=OWN, headers={"accept": "text/html,*/*"}) as client:
         yield client

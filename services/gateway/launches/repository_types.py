@@ -1,17 +1,24 @@
 """Repository types: each provider's properties, as forms and links need them."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 from urllib.parse import unquote
 
+from pydantic import ValidationError
+
+from services.common.models import Site
+from services.common.models.base import faults_of
 from services.common.models.errors import BinderyError
+from services.common.service.logging import get_logger, quotable
+
+log = get_logger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RepositoryType:
-    """One provider, read from its `display_config`, which has BinderHub's shape."""
+    """One provider, read from its `display_config`, which has BinderHub's shape, and from its rows of `sites`."""
 
     id: str
     name: str
@@ -22,6 +29,7 @@ class RepositoryType:
     is_url_encoded: bool
     has_ref: bool
     default_ref: str
+    sites: tuple[Site, ...] = ()
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Self:
@@ -40,6 +48,7 @@ class RepositoryType:
             is_url_encoded=bool(config["repo"].get("urlEncode")),
             has_ref=bool(config["ref"]["enabled"]),
             default_ref=config["ref"].get("default", "HEAD"),
+            sites=tuple(_sites(config.get("sites", []))),
         )
 
     @property
@@ -56,17 +65,46 @@ class RepositoryType:
         """Return whether `spec` has the form of this type's links."""
         return len(spec) <= 4096 and re.fullmatch(self.spec_pattern, spec) is not None
 
+    def check(self, spec: str) -> None:
+        """Raise `BinderyError("bad_spec")`, which shows the form of this type's links, unless `accepts` accepts it."""
+        if self.accepts(spec):
+            return
+        raise BinderyError(
+            "bad_spec",
+            f"{quotable(unquote(spec)) or 'An empty link'!r} is not the link of a {self.name} repository. Such a link "
+            f"looks like /v2/{self.id}/{self.spec_shape}, with a repository like {self.example or self.label}.",
+        )
+
     def split(self, spec: str) -> tuple[str, str]:
         """Split a raw spec into repository and ref, decoded as a person reads them; the ref may be empty."""
         if not self.has_ref:
             return unquote(spec), ""
 
+        repository = self.repository_part(spec)
+        return unquote(repository), unquote(spec[len(repository) + 1 :])
+
+    def repository_part(self, spec: str) -> str:
+        """Return a raw spec without its ref."""
+        if not self.has_ref:
+            return spec
         parts = spec.split("/", 1 if self.is_url_encoded else 2)
         is_one_part = self.is_url_encoded or len(parts) < 3
-        repository_parts = 1 if is_one_part else 2
-        repository = "/".join(parts[:repository_parts])
-        ref = "/".join(parts[repository_parts:])
-        return unquote(repository), unquote(ref)
+        return "/".join(parts[: 1 if is_one_part else 2])
+
+
+def _sites(rows: Iterable[object]) -> Iterator[Site]:
+    """Yield the rows that this release can read: the resolver may be a newer one."""
+    for row in rows:
+        try:
+            yield Site.model_validate(row)
+        except ValidationError as error:
+            log.warning("site_unreadable", faults=faults_of(error))
+
+
+def sites_of(types: Iterable[RepositoryType]) -> list[Site]:
+    """Return the table of sites: a provider's own rows before those of `git`, rows for any host at the end."""
+    rows = [(candidate.id == "git", site) for candidate in types for site in candidate.sites]
+    return [site for _, site in sorted(rows, key=lambda row: (not row[1].url, row[0]))]
 
 
 def repository_type(types: Sequence[RepositoryType], provider: str) -> RepositoryType:

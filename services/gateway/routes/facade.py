@@ -14,7 +14,9 @@ from services.gateway.context import GatewayContext
 from services.gateway.edge.build_tokens import check_build_token
 from services.gateway.edge.request_scope import base_url, client_ip, refuse_cross_site, refuse_unnamed_page
 from services.gateway.edge.sessions import principal
+from services.gateway.launches.addresses.launch_links import is_broken, mended_spec
 from services.gateway.launches.facade_client import FacadeClient
+from services.gateway.launches.repository_types import repository_type, sites_of
 from services.gateway.routes.dependencies import Context
 from services.gateway.streaming.launch_stream import LaunchPosition
 from services.gateway.streaming.stream_responses import refused_stream
@@ -73,6 +75,7 @@ async def _launch_to_follow(request: Request, provider: str, context: GatewayCon
         return position  # before the resolver is asked: a launch that goes on needs none, and it may be away
 
     spec = await _require_spec(context, provider, raw_spec)
+    spec = await _mended(context, spec)
     if request.query_params.get("build_only", "").lower() == "true":
         raise BinderyError(
             "bad_request", "Building but not launching is not permitted: this gateway launches what it builds."
@@ -93,6 +96,15 @@ async def _require_spec(context: GatewayContext, provider: str, raw_spec: str) -
     return spec
 
 
+async def _mended(context: GatewayContext, spec: Spec) -> Spec:
+    """Return the spec that was meant, if a part of its URL was decoded on the way, or its slashes were merged."""
+    if not is_broken(spec.spec):
+        return spec
+    types = await context.repository_types()
+    mended = mended_spec(repository_type(types, spec.provider), spec.spec, sites_of(types))
+    return spec.updated(spec=mended) if mended else spec
+
+
 def _raw_tail(request: Request, prefix: str) -> str:
     """Return the raw path behind `prefix`, percent-encoded as the client sent it."""
     raw_path: bytes = request.scope["raw_path"].partition(b"?")[0]
@@ -101,5 +113,8 @@ def _raw_tail(request: Request, prefix: str) -> str:
 
 @router.get("/api/repoproviders")
 async def repoproviders(context: Context) -> Response:
-    """Return the repository types that can be launched, in BinderHub's shape."""
-    return Response(json.dumps(await context.providers.all()), media_type="application/json")
+    """Return the repository types that can be launched, in BinderHub's shape: without our `sites`."""
+    configs = [
+        {name: part for name, part in config.items() if name != "sites"} for config in await context.providers.all()
+    ]
+    return Response(json.dumps(configs), media_type="application/json")

@@ -8,16 +8,19 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import RedirectResponse, Response
 
-from services.common.models import Launch, LaunchOptions, LaunchState, Server, Spec
+from services.common.models import Launch, LaunchOptions, LaunchState, Problem, Server, Spec
 from services.common.models.errors import BinderyError
 from services.common.service.logging import quotable
 from services.gateway.context import GatewayContext
 from services.gateway.edge.build_tokens import create_build_token
 from services.gateway.edge.request_scope import base_url, client_ip
 from services.gateway.edge.sessions import check_form_token, form_token, principal
+from services.gateway.launches.addresses.launch_links import mended_spec
+from services.gateway.launches.addresses.questions import Detected
 from services.gateway.launches.landing import landing_url, path_from_query, require_hub
-from services.gateway.launches.links import LaunchForm, Link, raw_spec
-from services.gateway.launches.repository_types import RepositoryType, repository_type
+from services.gateway.launches.launch_form import LaunchForm
+from services.gateway.launches.links import Link, raw_spec
+from services.gateway.launches.repository_types import RepositoryType, repository_type, sites_of
 from services.gateway.pages.launch_page import LaunchPage
 from services.gateway.routes.dependencies import Context, RepositoryTypes
 
@@ -56,23 +59,28 @@ FormFields = Annotated[dict[str, str], Depends(read_form)]
 @router.get("/")
 async def home(request: Request, context: Context, types: RepositoryTypes) -> Response:
     """Show the launch form. With fields in the query (the form's second button), also their link and badge."""
-    return _home(request, context, types, LaunchForm.of(request.query_params, types))
+    form_values = LaunchForm.of(request.query_params, types)
+    detected = None
+    problem = None
+    if form_values.repository:
+        try:
+            detected = await context.detected(form_values.reading(types))
+        except BinderyError as error:
+            problem = error.problem
+    return _home(request, context, types, form_values, detected=detected, problem=problem)
 
 
 def _home(
-    request: Request, context: GatewayContext, types: list[RepositoryType], form_values: LaunchForm, status: int = 200
+    request: Request,
+    context: GatewayContext,
+    types: list[RepositoryType],
+    form_values: LaunchForm,
+    *,
+    detected: Detected | None = None,
+    problem: Problem | None = None,
+    status: int = 200,
 ) -> Response:
-    is_refused = status != 200
     chosen = next((candidate for candidate in types if candidate.id == form_values.provider), None)
-
-    link = None
-    problem = None
-    if chosen and (form_values.repository or is_refused):
-        try:
-            link = form_values.link(chosen)
-        except BinderyError as error:
-            problem = error.problem
-
     return context.pages.show(
         request,
         "home.html",
@@ -80,9 +88,10 @@ def _home(
         types=types,
         chosen=chosen,
         form_values=form_values,
-        link=link,
+        detected=detected,
+        link=detected.link if detected else None,
         problem=problem,
-        refused=is_refused,
+        refused=status != 200,
         base=base_url(request),
         token=form_token(request),
     )
@@ -91,16 +100,16 @@ def _home(
 @router.get("/v2/{provider}/{_spec:path}")
 @router.get("/v2/{provider}")
 async def confirm(request: Request, provider: str, context: Context, types: RepositoryTypes) -> Response:
-    """Show the repository of a launch link, with a button that launches it. The page itself starts nothing."""
+    """Show the repository of a launch link, with a button that launches it. The page itself starts nothing.
+
+    A link whose URL was not encoded as a whole, or was decoded on the way, redirects to the one that was meant.
+    """
     linked_type = repository_type(types, provider)
     spec = raw_spec(request.scope["raw_path"])
-    if not linked_type.accepts(spec):
-        example = linked_type.example or linked_type.label
-        raise BinderyError(
-            "bad_spec",
-            f"{quotable(unquote(spec)) or 'An empty link'!r} is not the link of a {linked_type.name} repository. "
-            f"Such a link looks like /v2/{linked_type.id}/{linked_type.spec_shape}, with a repository like {example}.",
-        )
+    if mended := mended_spec(linked_type, spec, sites_of(types)):
+        query = request.scope["query_string"].decode("latin-1")
+        return RedirectResponse(f"/v2/{linked_type.id}/{mended}{f'?{query}' if query else ''}", status_code=302)
+    linked_type.check(spec)
 
     repository, ref = linked_type.split(spec)
     build_token = create_build_token(request, context.settings, provider, spec)
@@ -135,9 +144,13 @@ async def create_launch(request: Request, fields: FormFields, context: Context, 
     else:
         form_values = LaunchForm.of(fields, types)
         try:
-            link = form_values.link(repository_type(types, form_values.provider))
+            detected = await context.detected(form_values.reading(types))
         except BinderyError as error:
-            return _home(request, context, types, form_values, error.kind.status)
+            status = error.kind.status
+            return _home(request, context, types, form_values, problem=error.problem, status=status)
+        if detected.is_guess:  # to be launched by another click, now that the form says which branch it would be
+            return _home(request, context, types, form_values.with_ref(detected.ref), detected=detected)
+        link = detected.link
 
     options = LaunchOptions(
         path=path_from_query({"urlpath": link.path}), rebuild=fields.get("rebuild", "")[:64] or None

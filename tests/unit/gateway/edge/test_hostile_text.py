@@ -17,10 +17,10 @@ from services.builder.worker.causes.cause import explained
 from services.builder.worker.causes.log_tail import tail_lines
 from services.common.models.errors import BinderyError
 from services.common.service.logging import get_logger, redact
-from services.gateway.launches.links import LaunchForm
-from services.gateway.launches.repository_types import RepositoryType, repository_type
+from services.gateway.launches.addresses.reader import read_address
+from services.gateway.launches.launch_form import LaunchForm
 from services.launcher.hub.failure_patterns import Diagnosis, match_pattern
-from tests.support.fake_gateway import PROVIDERS
+from tests.support.sample_providers import BY_ID, TYPES
 from tests.unit.builder.worker.causes.recordings import entries_of
 
 pytestmark = pytest.mark.timeout(20)
@@ -104,13 +104,18 @@ def test_what_a_registry_wants_to_be_told_is_read_in_one_pass(beginning: str) ->
     assert parse_challenges([text])[-1] == Challenge("bearer", {"realm": "https://auth.example.org"})
 
 
-@pytest.mark.parametrize("beginning", ["/", "a/", "https://github.com/", "a/a/tree/", "a/a/blob/a/", "%2F", "\\"])
-@pytest.mark.parametrize("provider", ["gh", "git"])
+@pytest.mark.parametrize(
+    "beginning",
+    ["/", "a/", "https://github.com/", "a/a/tree/", "a/a/blob/a/", "%2F", "\\", "https:", "v2/gh/", "](", "<a href ",
+     "git clone ", "git@", "10.1234/", "a.", "-/", "src/branch/", "https%3A", ":target: ", "[", "@:"],
+)  # fmt: skip
+@pytest.mark.parametrize("provider", ["gh", "git", "zenodo"])
 def test_what_is_typed_into_the_form_is_cut_and_read_in_one_pass(provider: str, beginning: str) -> None:
-    kinds = [RepositoryType.of(config) for config in PROVIDERS]
     text = beginning * TIMES
-    wish = LaunchForm.of({"provider": provider, "repository": text, "ref": text, "path": text}, kinds)
-    kind = repository_type(kinds, provider)
     with contextlib.suppress(BinderyError):
-        assert len(wish.link(kind).url("/")) < 50_000
-    assert not kind.accepts(text)
+        reading = LaunchForm.of({"provider": provider, "repository": text, "ref": text, "path": text}, TYPES)
+        assert all(len(candidate.link.url("/")) < 50_000 for candidate in reading.reading(TYPES).candidates)
+    assert not BY_ID[provider].accepts(text)
+    for address in (text, text[:4096], f"https://gitlab.com/{text[:4000]}", f"https://example.org/{text[:4000]}"):
+        with contextlib.suppress(BinderyError):
+            read_address(address, TYPES, provider)

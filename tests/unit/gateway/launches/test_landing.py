@@ -1,5 +1,7 @@
 """Where a launch link leads, and where it never does."""
 
+from urllib.parse import parse_qsl
+
 import pytest
 
 from services.common.models.errors import BinderyError
@@ -30,6 +32,25 @@ def test_labpath_wins_over_filepath_and_that_over_urlpath() -> None:
 
 def test_names_of_files_may_hold_what_means_something_in_a_url() -> None:
     assert path_from_query({"labpath": "why?#100%.ipynb"}) == "doc/tree/why%3F%23100%25.ipynb"
+
+
+@pytest.mark.parametrize(
+    ("query", "opened"),
+    [
+        ("labpath=Wie%3F%20%231%20%26%2050%25%20(neu).ipynb", "doc/tree/Wie%3F%20%231%20&%2050%25%20(neu).ipynb"),
+        ("filepath=%C3%9Cbungen%2Fgr%C3%B6%C3%9Fe.ipynb", "tree/%C3%9Cbungen/gr%C3%B6%C3%9Fe.ipynb"),
+        ("urlpath=lab%2Ftree%2Fx%253By%2526z%253D1%252B.ipynb", "lab/tree/x%3By%26z%3D1%2B.ipynb"),
+        (
+            "urlpath=git-pull%3Frepo%3Dhttps%253A%252F%252Fx.example%252Fann%26urlpath%3Dlab%252Ftree%252Fa%2520b"
+            "%26branch%3Dwip",
+            "git-pull?repo=https%3A%2F%2Fx.example%2Fann&urlpath=lab%2Ftree%2Fa%20b&branch=wip",
+        ),
+        ("filepath=a.ipynb%23part", "tree/a.ipynb%23part"),
+    ],
+)
+def test_each_encoding_of_a_links_query_is_undone_once(query: str, opened: str) -> None:
+    fields = dict(parse_qsl(query, strict_parsing=True))
+    assert landing_url(SERVER, "", path_from_query(fields)) == f"{SERVER}{opened}"
 
 
 @pytest.mark.parametrize(

@@ -4,13 +4,11 @@ import pytest
 
 from services.common.models import Spec
 from services.common.models.errors import BinderyError
-from services.gateway.launches.links import LaunchForm, Link, raw_spec
-from services.gateway.launches.repository_types import RepositoryType
-from tests.support.fake_gateway import PROVIDERS
+from services.gateway.launches.launch_form import LaunchForm
+from services.gateway.launches.links import Link, raw_spec, without_login
+from tests.support.sample_providers import BY_ID, TYPES
 
 OWN = "http://127.0.0.1:8585"
-TYPES = [RepositoryType.of(config) for config in PROVIDERS]
-BY_ID = {kind.id: kind for kind in TYPES}
 
 
 @pytest.mark.parametrize(
@@ -22,9 +20,23 @@ BY_ID = {kind.id: kind for kind in TYPES}
         ({"repository": "org/repo", "path": "/lab?x=1", "kind": "url"}, "v2/gh/org/repo/HEAD?urlpath=%2Flab%3Fx%3D1"),
         ({"repository": "org/repo/tree/v1"}, "v2/gh/org/repo/v1"),
         (
-            {"repository": "https://github.com/org/repo/blob/main/a/b.ipynb"},
-            "v2/gh/org/repo/main?urlpath=%2Fdoc%2Ftree%2Fa%2Fb.ipynb",
+            {"repository": "https://github.com/org/repo/blob/main/b.ipynb"},
+            "v2/gh/org/repo/main?urlpath=%2Fdoc%2Ftree%2Fb.ipynb",
         ),
+        ({"repository": "https://github.com/org/repo/tree/v1", "ref": "v2"}, "v2/gh/org/repo/v2"),
+        (
+            {"repository": "https://github.com/org/repo/blob/v1/b.ipynb", "ref": "v2"},
+            "v2/gh/org/repo/v2?urlpath=%2Fdoc%2Ftree%2Fb.ipynb",
+        ),
+        (
+            {"repository": "https://github.com/org/repo/blob/v1/b.ipynb", "path": "c.ipynb"},
+            "v2/gh/org/repo/v1?urlpath=%2Fdoc%2Ftree%2Fc.ipynb",
+        ),
+        (
+            {"repository": "https://github.com/org/repo/tree/a/b/c", "ref": "a/b"},
+            "v2/gh/org/repo/a/b?urlpath=%2Flab%2Ftree%2Fc",
+        ),
+        ({"repository": "https://github.com/org/repo/tree/a/b/c", "ref": "d"}, "v2/gh/org/repo/d"),
         (
             {"provider": "git", "repository": "https://x.y/z.git", "ref": "v 1"},
             "v2/git/https%3A%2F%2Fx.y%2Fz.git/v%201",
@@ -33,14 +45,14 @@ BY_ID = {kind.id: kind for kind in TYPES}
     ],
 )
 def test_the_form_makes_the_links_of_binderhub(fields: dict[str, str], url: str) -> None:
-    wish = LaunchForm.of(fields, TYPES)
-    assert wish.link(BY_ID[wish.provider]).url("") == url
+    reading = LaunchForm.of(fields, TYPES).reading(TYPES)
+    assert [candidate.link.url("") for candidate in reading.candidates] == [url]
 
 
 @pytest.mark.parametrize("repository", ["", "   ", "repo", "/"])
 def test_input_that_is_not_a_repository_makes_no_link(repository: str) -> None:
     with pytest.raises(BinderyError) as raised:
-        LaunchForm.of({"repository": repository}, TYPES).link(BY_ID["gh"])
+        LaunchForm.of({"repository": repository}, TYPES).reading(TYPES)
     assert raised.value.code == "bad_spec"
 
 
@@ -76,3 +88,17 @@ def test_a_link_is_read_back(kind: str, spec: str, parts: tuple[str, str]) -> No
 )
 def test_the_spec_is_what_the_address_says_undecoded(raw: bytes, spec: str) -> None:
     assert raw_spec(raw) == spec
+
+
+@pytest.mark.parametrize(
+    ("spec", "kept"),
+    [
+        ("https%3A%2F%2Fghp_x%40x.example%2Fa/HEAD", "https%3A%2F%2F***%40x.example%2Fa/HEAD"),
+        ("https%3A//ann:hunter2@x.example/a/HEAD", "https%3A//***@x.example/a/HEAD"),
+        ("https:/ghp_x@x.example/a/HEAD", "https:/***@x.example/a/HEAD"),
+        ("https%3A%2F%2Fx.example%2Fa/b%40c", "https%3A%2F%2Fx.example%2Fa/b%40c"),
+        ("ann/notes/a@b", "ann/notes/a@b"),
+    ],
+)
+def test_no_record_keeps_what_may_be_a_token_of_a_link(spec: str, kept: str) -> None:
+    assert without_login(Spec(provider="git", spec=spec)).spec == kept

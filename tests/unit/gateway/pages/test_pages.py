@@ -12,8 +12,9 @@ import pytest
 from services.common.models import LaunchOptions
 from services.gateway.app import create_app
 from services.gateway.settings import GatewaySettings
-from tests.support.fake_gateway import OWN, PROVIDERS, pages_client, token_of
+from tests.support.fake_gateway import OWN, pages_client, token_of
 from tests.support.fake_launches import FakeLaunches
+from tests.support.sample_providers import PROVIDERS
 from tests.support.settings import settings_for
 
 
@@ -117,6 +118,35 @@ async def test_an_incomplete_link_is_a_page_that_shows_a_complete_one(client: ht
     reply = await client.get(path)
     assert reply.status_code == 400
     assert f"looks like {'/'.join(path.split('/')[:3])}/" in html.unescape(reply.text)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "https%3A//x.example/ann/notes.git/wip/plots",
+        "https://x.example/ann/notes.git/wip/plots",
+        "https:/x.example/ann/notes.git/wip/plots",
+        "https%3A%2Fx.example%2Fann%2Fnotes.git/wip/plots",
+        "https%253A%252F%252Fx.example%252Fann%252Fnotes.git/wip/plots",
+    ],
+)
+async def test_a_link_that_was_changed_on_its_way_leads_to_the_one_that_was_meant(
+    client: httpx.AsyncClient, path: str
+) -> None:
+    reply = await client.get(f"/v2/git/{path}?labpath=a%20b.ipynb")
+    meant = "/v2/git/https%3A%2F%2Fx.example%2Fann%2Fnotes.git/wip/plots?labpath=a%20b.ipynb"
+    assert (reply.status_code, reply.headers["location"]) == (302, meant)
+    assert (await client.get(meant)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [("/", 200), ("/about", 200), ("/v2/gh/o/r/HEAD", 200), ("/v2/gh/o", 400), ("/repo/o/r", 302), ("/none", 404)],
+)
+async def test_head_is_answered_as_get_is_without_a_body(client: httpx.AsyncClient, path: str, status: int) -> None:
+    head = await client.head(path)
+    assert (head.status_code, head.content) == (status, b"")
+    assert head.headers.get("content-type") == (await client.get(path)).headers.get("content-type")
 
 
 async def test_programs_get_errors_as_problems(client: httpx.AsyncClient) -> None:

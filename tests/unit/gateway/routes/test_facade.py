@@ -55,7 +55,11 @@ async def the_facade(launches: FakeLaunches, **overrides: Any) -> AsyncIterator[
     app = FastAPI()
     settings = facade_settings(**overrides)
     app.state.context = gateway_context(
-        settings, launches=launches, providers=fake_providers(), streams=StreamResponses()
+        settings,
+        launches=launches,
+        providers=fake_providers(),
+        streams=StreamResponses(),
+        pages=Pages(settings),
     )
     app.include_router(facade.router)
     app.add_middleware(HeadRequests)
@@ -146,6 +150,32 @@ async def test_an_unexpected_error_is_one_failed_event_without_internal_details(
     assert (event["phase"], event["status_code"]) == ("failed", status)
     assert event["message"] == f"{BinderyError(code).detail}\n"
     assert "foresaw" not in reply.text
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "https%3A//x.example/ann/notes.git/wip/plots",
+        "https://x.example/ann/notes.git/wip/plots",
+        "https:/x.example/ann/notes.git/wip/plots",
+        "https%3A%2F%2Fx.example%2Fann%2Fnotes.git/wip/plots",
+    ],
+)
+async def test_a_link_that_was_changed_on_its_way_is_launched_as_it_was_meant(spec: str) -> None:
+    launches = OfPrincipals("")
+    async with the_facade(launches) as client:
+        assert (await client.get(f"/build/git/{spec}")).status_code == 200
+    assert [request["spec"] for request in launches.requests] == [
+        "git/https%3A%2F%2Fx.example%2Fann%2Fnotes.git/wip/plots"
+    ]
+
+
+async def test_repository_types_are_told_in_binderhubs_shape() -> None:
+    async with the_facade(OfPrincipals("")) as client:
+        configs = (await client.get("/api/repoproviders")).json()
+    assert [config["id"] for config in configs] == ["gh", "git", "zenodo"]
+    assert not [config for config in configs if "sites" in config]
+    assert configs[0]["detect"] == {"regex": "^(https?://github.com/)?(?<repo>.*[^/])/?"}
 
 
 async def test_head_begins_nothing() -> None:

@@ -1,0 +1,1 @@
+"""Reading of the addresses that people paste: which repository, ref and file they mean."""

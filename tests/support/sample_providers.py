@@ -1,0 +1,47 @@
+"""Providers as the resolver lists them for the gateway: ours, and one of those that have no refs."""
+
+from typing import Any
+
+from services.gateway.launches.repository_types import RepositoryType
+from services.resolver.providers.git import Git
+from services.resolver.providers.github import GitHub
+from services.resolver.settings import ResolverSettings
+from tests.support.settings import settings_for
+
+PROVIDERS: list[dict[str, Any]] = [
+    {
+        "displayName": "GitHub",
+        "id": "gh",
+        "spec": {"validateRegex": r"[^/]+/[^/]+/.+"},
+        "detect": {"regex": "^(https?://github.com/)?(?<repo>.*[^/])/?"},
+        "repo": {
+            "label": "GitHub repository name or URL",
+            "placeholder": "example: binder-examples/requirements or https://github.com/binder-examples/requirements",
+            "urlEncode": False,
+        },
+        "ref": {"enabled": True, "default": "HEAD"},
+        "sites": [site.model_dump(mode="json") for site in GitHub(settings_for(ResolverSettings)).sites],
+    },
+    {
+        "displayName": "Git repository",
+        "id": "git",
+        "spec": {"validateRegex": r"[^/]+/.+"},
+        "repo": {
+            "label": "Arbitrary git repository URL",
+            "placeholder": "example: http://git.example.com/repo",
+            "urlEncode": True,
+        },
+        "ref": {"enabled": True, "default": "HEAD"},
+        "sites": [site.model_dump(mode="json") for site in Git(settings_for(ResolverSettings)).sites],
+    },
+    {
+        "displayName": "Zenodo DOI",
+        "id": "zenodo",
+        "spec": {"validateRegex": r"10\.\d+\/(.)+"},
+        "repo": {"label": "Zenodo DOI", "placeholder": "example: 10.5281/zenodo.3242074", "urlEncode": False},
+        "ref": {"enabled": False},
+    },
+]
+
+TYPES = [RepositoryType.of(config) for config in PROVIDERS]
+BY_ID = {candidate.id: candidate for candidate in TYPES}
