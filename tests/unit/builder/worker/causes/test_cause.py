@@ -96,7 +96,7 @@ def test_an_author_who_prints_what_buildx_prints_hides_nothing_in_a_session() ->
 @pytest.mark.parametrize("code", ["build_timeout", "build_stalled", "build_lost", "cancelled", "push_denied"])
 def test_an_error_whose_reason_no_program_printed_quotes_none(code: ErrorCode) -> None:
     error = BinderyError(code, "It was not done after 5 s.")
-    assert explained(error, log("uv pip install x", NOT_FOUND)) is error
+    assert explained(error, log(f"#9 1.0 {NOT_FOUND}", "#9 ERROR: x")) is error
 
 
 def test_a_cause_that_the_sentence_has_already_is_not_said_twice() -> None:
