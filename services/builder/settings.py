@@ -145,6 +145,45 @@ class BuilderSettings(RegistrySettings):
     )
     python_downloads: bool = Field(True, description="Whether an interpreter that is not installed may be downloaded.")
 
+    conda_channel_alias: str = Field(
+        "https://conda.anaconda.org",
+        description="Address below which the channels lie that an environment.yml names; a mirror, for instance. Its "
+        "login belongs into the file that RATTLER_AUTH_FILE names (process executor).",
+    )
+    conda_default_channels: str = Field(
+        "conda-forge",
+        description="Channels that are added to those of an environment.yml, unless it says nodefaults: names or "
+        "addresses (process executor).",
+    )
+    conda_defaults: str = Field(
+        "https://repo.anaconda.com/pkgs/main https://repo.anaconda.com/pkgs/r",
+        description="Channels that the name defaults stands for in an environment.yml. Anaconda's own, as in conda: "
+        "its terms of use may not allow it to you (process executor).",
+    )
+    conda_base_packages: str = Field(
+        "jupyterlab notebook ipykernel pip conda",
+        description="Packages that are added to every conda environment, if its channels have all of them; otherwise "
+        "`BINDERY_BASE_PACKAGES` are (process executor).",
+    )
+    conda_index_timeout_seconds: float = Field(
+        120.0, gt=0, description="How long a conda channel may take to send a part of its index (process executor)."
+    )
+    conda_solve_timeout_seconds: float = Field(
+        300.0, gt=0, description="How long one attempt to solve a conda environment may take (process executor)."
+    )
+    conda_download_max_bytes: int = Field(
+        8 * 2**30, gt=0, description="How large a conda environment's packages may be, packed (process executor)."
+    )
+    conda_cache_max_bytes: int = Field(
+        20 * 2**30,
+        ge=0,
+        description="Size of the unpacked conda packages that builds share; past it the least used are removed "
+        "(process executor).",
+    )
+    conda_offline: bool = Field(
+        False, description="Whether conda packages and indexes come from the cache alone (process executor)."
+    )
+
     @classmethod
     def of(cls, settings: "BuilderSettings") -> Self:
         """Return an executor's settings: the values of the builder's, and the rest from the environment."""

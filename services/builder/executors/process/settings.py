@@ -22,6 +22,15 @@ def session_settings(settings: BuilderSettings) -> SessionSettings:
         python_downloads="automatic" if settings.python_downloads else "never",
         default_python=settings.default_python or None,
         base_packages=tuple(settings.base_packages.split()),
+        conda_channel_alias=settings.conda_channel_alias,
+        conda_default_channels=_split(settings.conda_default_channels),
+        conda_defaults=_split(settings.conda_defaults),
+        conda_base_packages=tuple(settings.conda_base_packages.split()),
+        conda_index_timeout_seconds=settings.conda_index_timeout_seconds,
+        conda_solve_timeout_seconds=settings.conda_solve_timeout_seconds,
+        conda_download_max_bytes=settings.conda_download_max_bytes,
+        conda_cache_max_bytes=settings.conda_cache_max_bytes,
+        conda_offline=settings.conda_offline,
     )
 
 

@@ -11,6 +11,8 @@ _INHERITED = {"LANG", "TZ", "TMPDIR", "TERM"}
 _INHERITED |= {"SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO"}
 _INHERITED |= {"http_proxy", "https_proxy", "no_proxy", "all_proxy"}
 _INHERITED |= {"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"}
+CONDA_CREDENTIALS = "RATTLER_AUTH_FILE"
+"""The variable that names py-rattler's file of credentials, by host."""
 _FOR_THE_INSTALLER = {"UV_NATIVE_TLS", "UV_SYSTEM_CERTS", "UV_OFFLINE"}
 
 
@@ -27,8 +29,17 @@ def base_environment(worker: Mapping[str, str]) -> dict[str, str]:
 
 def session_environment(worker: Mapping[str, str]) -> dict[str, str]:
     """Return the environment of a session: variables that its steps may need, and no settings of the services."""
-    inherited = {name: value for name, value in worker.items() if name in _FOR_THE_INSTALLER or is_of_indexes(name)}
+    inherited = {name: value for name, value in worker.items() if _is_for_a_session(name)}
     return base_environment(worker) | inherited
+
+
+def conda_environment(session: Mapping[str, str], home: Path) -> dict[str, str]:
+    """Return the environment of the process that installs conda packages, and of their post-link scripts.
+
+    The file of credentials is for that process alone: the scripts do not get its name.
+    """
+    credentials = {name: value for name, value in session.items() if name == CONDA_CREDENTIALS}
+    return base_environment(session) | credentials | {"HOME": str(home)}
 
 
 def installer_environment(session: Mapping[str, str], data: Path, home: Path, *, downloads: str) -> dict[str, str]:
@@ -62,3 +73,7 @@ def repository_environment(session: Mapping[str, str], env: Path, home: Path, re
         "VIRTUAL_ENV": str(env),
         "REPO_DIR": str(repo),
     }
+
+
+def _is_for_a_session(name: str) -> bool:
+    return name in _FOR_THE_INSTALLER or name == CONDA_CREDENTIALS or is_of_indexes(name)

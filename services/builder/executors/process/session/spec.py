@@ -37,6 +37,21 @@ class SessionSettings(BaseModel):
     base_packages: tuple[str, ...] = Field(
         ("jupyterlab", "notebook", "ipykernel", "pip"), description="Installed beside the repository's own."
     )
+    conda_channel_alias: str = Field("https://conda.anaconda.org", description="Where the names of channels lead.")
+    conda_default_channels: tuple[str, ...] = Field(("conda-forge",), description="Added to an environment's channels.")
+    conda_defaults: tuple[str, ...] = Field(
+        ("https://repo.anaconda.com/pkgs/main", "https://repo.anaconda.com/pkgs/r"),
+        description="What the channel `defaults` stands for.",
+    )
+    conda_base_packages: tuple[str, ...] = Field(
+        ("jupyterlab", "notebook", "ipykernel", "pip", "conda"),
+        description="Added to each conda environment, if its channels have all of them.",
+    )
+    conda_index_timeout_seconds: float = Field(120, description="For one request for a channel's index.")
+    conda_solve_timeout_seconds: float = Field(300, description="For each attempt to solve an environment.")
+    conda_download_max_bytes: int = Field(8 * GIB, description="Size of an environment's packages, as they are packed.")
+    conda_cache_max_bytes: int = Field(20 * GIB, description="Size of the unpacked packages that builds share.")
+    conda_offline: bool = Field(False, description="Whether only what is in the cache is used.")
     compiles_bytecode: bool = Field(True, description="Compile at install: the first server starts quicker.")
 
 
