@@ -19,6 +19,7 @@ from tornado.web import HTTPError
 from traitlets import Float, Integer, Unicode
 
 from deploy.jupyterhub import processes
+from deploy.jupyterhub.activation import activated
 from deploy.jupyterhub.activity import ServerActivityMixin, naive_now
 from deploy.jupyterhub.binder_spawner import BinderSpawnerMixin, refusal
 from deploy.jupyterhub.environment import server_environment
@@ -245,7 +246,9 @@ class ProcessImageSpawner(ProgressMixin, ServerActivityMixin, BinderSpawnerMixin
         """Return the whole environment of the server: only named variables, so that no secret of the hub is in it."""
         if self._image_folder is None:
             return {}
-        env = server_environment(os.environ, self._image_folder.path / "env", self.folder.home, hub_prefix=sys.prefix)
+        image = self._image_folder.path
+        env = server_environment(os.environ, image / "env", self.folder.home, hub_prefix=sys.prefix)
+        env = activated(env, image)
         hub_env = super().get_env()
         env |= {name: hub_env[name] for name in _HUB_VARIABLES if hub_env.get(name)}
         for name, value in self.environment.items():

@@ -12,7 +12,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from services.builder.executors.process.session.errors import StepError
-from services.builder.executors.process.session.plan.build_plan import BuildPlan, PipInstall, Script
+from services.builder.executors.process.session.plan.build_plan import BuildPlan, CondaEnvironment, PipInstall, Script
 from services.builder.executors.process.session.plan.buildpacks import KNOWN_FILES
 from services.builder.executors.process.session.plan.checkout import Checkout
 from services.builder.executors.process.session.plan.reading import read
@@ -78,8 +78,8 @@ def _with_plan(report: Report, plan: BuildPlan, top: Path) -> Report:
         report,
         buildpack=plan.buildpack.value,
         file=plan.file,
-        python=plan.python,
-        installs=tuple(_installation(install) for install in plan.installs),
+        python=plan.conda.python if plan.conda else plan.python,
+        installs=(*_of_conda(plan.conda), *(_installation(install) for install in plan.installs)),
         post_build=_name(plan.post_build, top),
         start=_name(plan.start, top),
         notes=plan.notes,
@@ -90,6 +90,17 @@ def _executors(executor: str, *, process: bool, repo2docker: bool) -> dict[str, 
     known: dict[str, bool | None] = {executor: None, "process": process}
     known.update(dict.fromkeys(WITH_REPO2DOCKER, repo2docker))
     return known
+
+
+def _of_conda(environment: CondaEnvironment | None) -> tuple[Installation, ...]:
+    """Return what an environment.yml asks for: its packages, with the channels as arguments, and those for pip."""
+    if environment is None:
+        return ()
+    channels = tuple(f"--channel={channel}" for channel in environment.channels)
+    packages = Installation(
+        source=environment.file, requirements=environment.dependencies, constraints=(), arguments=channels
+    )
+    return (packages, _installation(environment.pip)) if environment.pip else (packages,)
 
 
 def _installation(install: PipInstall) -> Installation:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from services.builder.executors.failure_classifier import END_IS_MISSING
 from services.builder.worker.causes.log_tail import TailLine
 
-_SESSION_STEP = re.compile(r"Installing the packages of |uv pip install |Running postBuild$")
+_SESSION_STEP = re.compile(r"Installing the packages of |Solving \S+ with |uv pip install |Running postBuild$")
 """A session's own words, with which a step of it begins."""
 _SESSION_ENDED = re.compile(r"[^:]{1,100} (?:ended with exit status|was ended by signal) [0-9]+$")
 """A session's own words about a program that failed. All others of its sentences are the reason themselves."""

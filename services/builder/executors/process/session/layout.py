@@ -65,6 +65,7 @@ class Layout:
         self.images = self.data / "images"
         self.builds = self.data / "builds"
         self.servers = self.data / "servers"
+        self.conda_cache = self.data / "cache" / "conda"
         self.process_records = self.data / "run" / "processes"
 
     def build(self, build_id: str) -> "BuildFolder":
@@ -153,6 +154,7 @@ class ImageFolder:
         self.repo = path / "repo"
         self.home = path / "home"
         self.manifest_path = path / "bindery.json"
+        self.activation_path = path / "activation.json"
         self.last_launched_path = path / "last-launched"
 
     @property

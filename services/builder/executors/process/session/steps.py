@@ -9,12 +9,18 @@ from pathlib import Path
 import uv
 
 from services.builder.executors.process.session import interpreter
-from services.builder.executors.process.session.environment import installer_environment, repository_environment
+from services.builder.executors.process.session.conda.activation import read_activation, record_activation
+from services.builder.executors.process.session.conda.install import install_conda
+from services.builder.executors.process.session.environment import (
+    conda_environment,
+    installer_environment,
+    repository_environment,
+)
 from services.builder.executors.process.session.errors import StepError, build_failed
 from services.builder.executors.process.session.indexes import read_indexes, without_indexes
 from services.builder.executors.process.session.layout import ImageFolder, Layout, Manifest, write_atomically
 from services.builder.executors.process.session.log import BuildLog
-from services.builder.executors.process.session.plan.build_plan import PipInstall, Script
+from services.builder.executors.process.session.plan.build_plan import CondaEnvironment, PipInstall, Script
 from services.builder.executors.process.session.plan.reading import read
 from services.builder.executors.process.session.programs import READ_ONCE_FILE, output_of, run_program
 from services.builder.executors.process.session.spec import BuildSpec
@@ -47,8 +53,11 @@ class BuildSteps:
         for note in plan.notes:
             self.log.write("building", note)
 
-        python = await self._make_environment(plan.python)
-        await self._install_base()
+        if plan.conda:
+            python = await self._make_conda_environment(plan.conda)
+        else:
+            python = await self._make_environment(plan.python)
+            await self._install_base()
         for number, install in enumerate(plan.installs, start=1):
             await self._install(install, self.image.path / "inputs" / str(number))
         for script in filter(None, (plan.post_build, plan.start)):
@@ -94,6 +103,42 @@ class BuildSteps:
         ]
         await self._run("uv venv", command, self._installer_env, settings.environment_timeout_seconds)
 
+        return await self._python_version(python)
+
+    async def _make_conda_environment(self, environment: CondaEnvironment) -> str:
+        """Install a conda environment, and what it takes from a package index; return the version of its Python."""
+        image = self.image
+        settings = self.spec.settings
+        inputs = image.path / "inputs" / "conda"
+        has_jupyter = await install_conda(
+            environment,
+            prefix=image.env,
+            cache=Layout(Path(self.spec.data_dir)).conda_cache,
+            folder=inputs,
+            settings=settings,
+            env=conda_environment(self.environ, image.home),
+            log=self.log,
+        )
+        if has_jupyter:
+            self._disable_news()
+        else:
+            await self._install_base()
+        if environment.pip:
+            await self._install(environment.pip, inputs / "pip")
+
+        activation = await record_activation(
+            environment,
+            prefix=image.env,
+            env=self._repository_env,
+            folder=inputs,
+            log=self.log,
+            timeout_seconds=settings.environment_timeout_seconds,
+            max_line_bytes=settings.max_line_bytes,
+        )
+        write_atomically(image.activation_path, activation.model_dump_json())
+        return await self._python_version(str(image.python))
+
+    async def _python_version(self, python: str) -> str:
         version = await output_of(
             [str(self.image.python), "-c", "import platform; print(platform.python_version())"],
             env=self._installer_env,
@@ -194,7 +239,8 @@ class BuildSteps:
     @property
     def _repository_env(self) -> dict[str, str]:
         image = self.image
-        return repository_environment(self.environ, image.env, image.home, image.repo)
+        environment = repository_environment(self.environ, image.env, image.home, image.repo)
+        return read_activation(image.activation_path).apply(environment)
 
 
 def size_bytes(folder: Path, *, enough: int | None = None) -> int:

@@ -13,10 +13,7 @@ _BEFORE_RUNTIME = (
 _PIPFILES = ("Pipfile.lock", "Pipfile")
 _ENVIRONMENTS = ("environment.yml", "environment.yaml")
 
-REFUSED = (
-    *(Buildpack.DOCKERFILE, Buildpack.JULIA, Buildpack.JULIA_REQUIRE, Buildpack.NIX, Buildpack.R),
-    Buildpack.CONDA,  # its file is read by `environment_yml`, but nothing installs it yet
-)
+REFUSED = (Buildpack.DOCKERFILE, Buildpack.JULIA, Buildpack.JULIA_REQUIRE, Buildpack.NIX, Buildpack.R)
 """The buildpacks whose environments a process can't provide."""
 REFUSED_FILES = (*(name for _, names in _BEFORE_RUNTIME for name in names), "DESCRIPTION")
 """The files that choose one of them, beside a runtime.txt that says `r-…`."""

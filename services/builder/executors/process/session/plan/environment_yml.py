@@ -9,8 +9,9 @@ import yaml
 from services.builder.executors.process.session.errors import build_failed
 from services.builder.executors.process.session.plan.build_plan import CondaEnvironment
 from services.builder.executors.process.session.plan.checkout import Checkout
-from services.builder.executors.process.session.plan.refusals import quoted
+from services.builder.executors.process.session.plan.refusals import quoted, unsupported
 from services.builder.executors.process.session.plan.requirements import RequirementsReader
+from services.builder.executors.process.session.plan.runtime import SEPARATE_KERNELS
 
 _PYTHON = re.compile(r"(?:[\w.-]+::)?python\s*=+\s*([0-9]+\.[0-9]+)")
 
@@ -31,13 +32,16 @@ def read_environment(checkout: Checkout, variables: Mapping[str, str]) -> tuple[
     # conda and mamba call pip in the folder of the file.
     reader = RequirementsReader(checkout, folder=path.parent, variables=variables)
     reader.read_text("\n".join(for_pip), file=f"{file}, pip", base=path.parent)
+    python = next((match[1] for package in packages if (match := _PYTHON.match(package))), None)
+    if python in SEPARATE_KERNELS:
+        raise unsupported(file, f"a kernel of Python {python} beside a newer Jupyter")
     environment = CondaEnvironment(
         file=file,
         name=str(name) if name else None,
         channels=tuple(channel for channel in channels if channel != "nodefaults"),
         adds_default_channels="nodefaults" not in channels,
         dependencies=tuple(packages),
-        python=next((match[1] for package in packages if (match := _PYTHON.match(package))), None),
+        python=python,
         variables=_variables(content.get("variables"), file),
         pip=reader.install(f"pip: of {file}"),
     )

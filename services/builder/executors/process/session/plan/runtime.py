@@ -9,7 +9,8 @@ from services.builder.executors.process.session.plan.refusals import quoted, uns
 
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _VERSION = re.compile(r"[23](\.[0-9]{1,3}(\.([0-9]{1,3}|x|\*))?)?")
-_SEPARATE_KERNELS = ("2", "2.7", "3.5", "3.6")
+SEPARATE_KERNELS = ("2", "2.7", "3.5", "3.6")
+"""The Pythons that no present Jupyter runs on: repo2docker gives them a kernel apart."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +44,7 @@ class Runtime:
 
         version = self.version.removesuffix(".x").removesuffix(".*")
         minor = ".".join(version.split(".")[:2])
-        if minor in _SEPARATE_KERNELS or version.startswith("2."):
+        if minor in SEPARATE_KERNELS or version.startswith("2."):
             raise unsupported(self.file, f"a kernel of Python {version} beside a newer Jupyter")
         return None if version == "3" else version
 

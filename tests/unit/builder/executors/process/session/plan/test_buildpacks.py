@@ -30,9 +30,6 @@ BUILT_WITH_REPO2DOCKER = "The kubernetes and docker executors can: they build wi
         ({"runtime.txt": "r-4.1-2023-01-01", "environment.yml": "name: a"}, "runtime.txt", "R packages"),
         ({"runtime.txt": "r-2023-01-01\n"}, "runtime.txt", "R packages"),
         ({"runtime.txt": "r-4.1"}, "runtime.txt", "R packages"),
-        ({"environment.yml": "name: a", "Pipfile": "["}, "environment.yml", "a conda environment"),
-        ({"environment.yaml": "name: a"}, "environment.yaml", "a conda environment"),
-        ({"environment.yml": "name: a", "runtime.txt": "r-4.1"}, "environment.yml", "a conda environment"),
         ({"binder/Dockerfile": "FROM x", "requirements.txt": "six"}, "binder/Dockerfile", "a Dockerfile"),
         ({".binder/default.nix": "", "requirements.txt": "six"}, ".binder/default.nix", "a Nix environment"),
         (
@@ -42,6 +39,11 @@ BUILT_WITH_REPO2DOCKER = "The kubernetes and docker executors can: they build wi
         ),
         ({"runtime.txt": "python-2.7"}, "runtime.txt", "a kernel of Python 2.7 beside a newer Jupyter"),
         ({"runtime.txt": "python-3.6.4"}, "runtime.txt", "a kernel of Python 3.6.4 beside a newer Jupyter"),
+        (
+            {"environment.yml": "dependencies: [python=2.7.18]"},
+            "environment.yml",
+            "a kernel of Python 2.7 beside a newer Jupyter",
+        ),
     ],
 )
 def test_what_a_process_cannot_provide_is_refused_in_one_sentence(
@@ -71,6 +73,9 @@ def test_what_no_executor_builds_is_not_promised_of_another(tmp_path: Path) -> N
         ({"binder/requirements.txt": "six", "Pipfile": ""}, Buildpack.PYTHON, "binder/requirements.txt"),
         ({"binder/postBuild": "", "DESCRIPTION": "", "setup.py": ""}, Buildpack.PYTHON, None),
         ({"binder/DESCRIPTION": ""}, Buildpack.PYTHON, None),
+        ({"environment.yml": "name: a", "Pipfile": "["}, Buildpack.CONDA, "environment.yml"),
+        ({"environment.yaml": "name: a", "requirements.txt": "six"}, Buildpack.CONDA, "environment.yaml"),
+        ({"environment.yml": "name: a", "runtime.txt": "r-4.1"}, Buildpack.CONDA, "environment.yml"),
         ({"environment.yml/": "", "setup.py": ""}, Buildpack.PYTHON, "setup.py"),
     ],
 )
