@@ -85,6 +85,7 @@ async def test_a_failure_that_no_log_explains_links_to_no_line(
 ) -> None:
     error = BinderyError("build_timeout", "It took too long.").problem
     page = await _page_of(client, launches, state=LaunchState.FAILED, error=error, build_id="0123-1")
+    assert "It took too long." in page
     assert "This line in the log" not in page
 
 
