@@ -35,7 +35,8 @@ class Forge(BareRepos):
 
     Its git answers 404 to whoever is not called `git/…`, as many hosts do. `pages` are looked up by path before
     anything else. With `lfs`, there is a Git LFS server beside each repository. `speaks_v2 = False` makes git answer in
-    protocol 0, as old servers do. `rate_remaining` and `rate_reset` (Unix seconds) go into the API's headers.
+    protocol 0, as old servers do, and `speaks_v0 = False` refuse whoever asks by that. `rate_remaining` and
+    `rate_reset` (Unix seconds) go into the API's headers.
     """
 
     def __init__(self, root: Path, *, host: str = "127.0.0.1", port: int = 0) -> None:
@@ -45,6 +46,7 @@ class Forge(BareRepos):
         self.git_fault: Fault | None = None
         self.pages: dict[str, Page] = {}
         self.lfs: LfsObjects | None = None
+        self.speaks_v0 = True
         self.speaks_v2 = True
         self.rate_limit = 5000
         self.rate_remaining = 4999
@@ -197,6 +199,9 @@ class _Handler(BaseHTTPRequestHandler):
         folder = forge.folder(org, name.removesuffix(".git"))
         if not name or ".." in name or not folder.is_dir():
             self._send(Page(404, {"Content-Type": "text/plain"}, b"Repository not found."))
+            return
+        if not forge.speaks_v0 and self.headers.get("Git-Protocol") != "version=2":
+            self._send(Page(403, {"Content-Type": "text/plain"}, b"Only git's protocol 2 is spoken here."))
             return
         environment = git_environment(forge.root) | {
             "GIT_PROJECT_ROOT": str(forge.root),

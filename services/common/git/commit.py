@@ -6,9 +6,8 @@ from pathlib import Path
 
 from services.common.git.process import GitResult, GitRunner, OnLine
 from services.common.git.remote import refs_listed, remote_failure
-from services.common.git.urls import Remote, speaks_protocol_2
+from services.common.git.urls import Remote
 from services.common.models.errors import BinderyError
-from services.common.net.outbound import CheckedClient
 
 _FETCH = ("fetch", "--progress", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules")
 CLONED_REFS = ("+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*")
@@ -26,9 +25,7 @@ def object_format(sha: str) -> str:
     return "sha256" if len(sha) == 64 else "sha1"
 
 
-async def fetch_commit(
-    git: GitRunner, client: CheckedClient, remote: Remote, sha: str, folder: Path, *, url: str
-) -> bool:
+async def fetch_commit(git: GitRunner, remote: Remote, sha: str, folder: Path, *, url: str) -> bool:
     """Fetch commit `sha` into the new repository at `folder`; return whether it came alone, without its history.
 
     A server that gives no single commit is asked for branches and tags, then for all other refs, and then for what a
@@ -41,9 +38,8 @@ async def fetch_commit(
         return True
 
     refuses = any(sign in result.messages for sign in _REFUSES_SHAS)
-    if not refuses and _UNKNOWN_SHA in result.messages:
-        # By protocol 0, the server says so of every commit that is not the tip of a ref.
-        refuses = not await speaks_protocol_2(remote, client)
+    # By protocol 0, a server says so of every commit that is not the tip of a ref.
+    refuses = refuses or (_UNKNOWN_SHA in result.messages and not remote.speaks_protocol_2)
     if refuses:
         for refs in (CLONED_REFS, _OTHER_REFS, ("HEAD",)):
             result = await fetch_refs(git, remote, folder, refs=refs)
@@ -58,9 +54,10 @@ async def fetch_commit(
 async def fetch_refs(git: GitRunner, remote: Remote, folder: Path, *options: str, refs: Sequence[str]) -> GitResult:
     """Fetch refspecs, or commits by their names, into the repository at `folder`, which then has one file of refs.
 
-    The lines that git has for each ref are left out. Raise `BinderyError` as `GitRunner.run` does.
+    The lines that git has for each ref are left out, and those of a failure, which the caller may recover from, or
+    says in a line of its own. Raise `BinderyError` as `GitRunner.run` does.
     """
-    quiet = replace(git, on_line=_without_refs(git.on_line))
+    quiet = replace(git, on_line=_without_outcome(git.on_line))
     result = await quiet.run(*_FETCH, *options, "--", remote.url, *refs, cwd=folder, config=remote.config)
     if any(":" in ref for ref in refs):  # git writes a file for each
         await quiet.run("pack-refs", "--all", cwd=folder)
@@ -87,14 +84,14 @@ async def _why_missing(
     return remote_failure(result, url, "fetch_failed")
 
 
-def _without_refs(on_line: OnLine | None) -> OnLine | None:
-    """Return an `on_line` that leaves out the line that git has for each ref."""
+def _without_outcome(on_line: OnLine | None) -> OnLine | None:
+    """Return an `on_line` that leaves out what git has to say of each ref, and of its own failure."""
     if on_line is None:
         return None
     write = on_line
 
     def relay(line: str) -> None:
-        if not line.startswith((" * [new ", "From ")):
+        if not line.startswith((" * [new ", "From ", "fatal: ", "error: ")):
             write(line)
 
     return relay

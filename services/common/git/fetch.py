@@ -108,7 +108,7 @@ class _Fetch:
         new = ("--quiet", "--template=", f"--object-format={object_format(sha)}")
         await self._run_checked("init", *new, ".", cwd=folder)
         await self._run_checked("remote", "add", "origin", url, cwd=folder)
-        if await fetch_commit(self.git, self.client, remote, sha, folder, url=url):
+        if await fetch_commit(self.git, remote, sha, folder, url=url):
             await self._history(remote, sha, folder, path)
 
         result = await self.git.run("checkout", "--quiet", "--force", "--detach", sha, cwd=folder)

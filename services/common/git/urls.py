@@ -22,18 +22,23 @@ _AMBIGUOUS = re.compile(r"(?i)%(?:2f|5c|[01][0-9a-f]|7f)|(?:^|/)(?:\.|%2e){2}(?:
 _FULL_SHA = re.compile(r"[0-9a-fA-F]{40}|[0-9a-fA-F]{64}")
 _PORTS = {"git": 9418, "ssh": 22}
 _CAPABILITIES_BYTES = 64 * 1024
+_WITHOUT_PROTOCOL_0 = frozenset({400, 403, 405, 406, 415, 426, 501, 505})
+"""Statuses with which a server may answer that it speaks protocol 2 only."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Remote:
     """A remote for git: a URL, and the configuration that pins it to the checked address, or to the proxy.
 
-    `advertisement` is the server's first answer, which lists its refs; empty unless it was requested and is short.
+    `advertisement` is the server's answer by git's protocol 0, which lists its refs; empty unless it was requested and
+    is short. `speaks_protocol_2` if any commit may be asked for by its name; servers that are not asked by http count
+    as such.
     """
 
     url: str
     config: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     advertisement: bytes = b""
+    speaks_protocol_2: bool = True
 
 
 def is_full_sha(ref: str) -> bool:
@@ -149,7 +154,8 @@ async def locate(
 ) -> Remote:
     """Follow and check all redirects of `url`, and return their end, pinned to its address or to the proxy.
 
-    `git://` and `ssh://` never go through the proxy. The server's response is kept if it has at most `body_bytes`.
+    `git://` and `ssh://` never go through the proxy. With `body_bytes`, the server is asked for an advertisement, which
+    is kept if it has at most so many.
 
     Raise `BinderyError`: `bad_spec`, `address_not_allowed`, `ref_not_found` (nothing public there),
     `rate_limited`, `provider_unavailable`.
@@ -157,31 +163,30 @@ async def locate(
     url = git_url(url, allowed_protocols)
     parts = urlsplit(url)
     if parts.scheme == "file":
-        return Remote(url)
+        return Remote(url=url)
     if parts.scheme not in WEB:
         return await _locate_elsewhere(url, client)
 
-    # A request of git's protocol 0, whose response has the refs: protocol 2 would need another request for them.
     headers = {"User-Agent": await asyncio.to_thread(user_agent), "Pragma": "no-cache"}
-    response = await client.follow(url.rstrip("/") + _INFO_REFS, headers=headers, body_bytes=body_bytes)
+    address = url.rstrip("/") + _INFO_REFS
+    response = None
+    if body_bytes:  # by protocol 0, which has the refs in this response: protocol 2 needs another request for them
+        response = await client.follow(address, headers=headers, body_bytes=body_bytes)
+    if response is None or response.status in _WITHOUT_PROTOCOL_0:
+        headers["Git-Protocol"] = "version=2"
+        response = await client.follow(address, headers=headers, body_bytes=_CAPABILITIES_BYTES)
     _raise_for_status(response, url)
 
     config = _pinned(response.host, response.port, response.address)
     if client.proxy and not response.address:
         config = (("http.proxy", client.proxy.url_with_login), ("http.proxyAuthMethod", "basic"))
-    return Remote(response.url.removesuffix(_INFO_REFS), config, response.body)
-
-
-async def speaks_protocol_2(remote: Remote, client: CheckedClient) -> bool:
-    """Return whether the server of an http remote answers by git's protocol 2, in which any commit may be asked for.
-
-    Other remotes count as such. Raise `BinderyError` as `CheckedClient.follow` does.
-    """
-    if not remote.url.startswith(("http://", "https://")):
-        return True
-    headers = {"User-Agent": await asyncio.to_thread(user_agent), "Git-Protocol": "version=2"}
-    response = await client.follow(remote.url + _INFO_REFS, headers=headers, body_bytes=_CAPABILITIES_BYTES)
-    return b"version 2\n" in response.body[:64]
+    is_protocol_2 = b"version 2\n" in response.body[:64]
+    return Remote(
+        url=response.url.removesuffix(_INFO_REFS),
+        config=config,
+        advertisement=response.body,
+        speaks_protocol_2=is_protocol_2,
+    )
 
 
 def _raise_for_status(response: CheckedUrl, url: str) -> None:
@@ -217,6 +222,6 @@ async def _locate_elsewhere(url: str, client: CheckedClient) -> Remote:
     address = (await client.policy.addresses(host, port))[0]
     if parts.scheme == "ssh":
         command = f"ssh -F /dev/null -o BatchMode=yes -o ProxyCommand=none -o HostName={address} -o HostKeyAlias={host}"
-        return Remote(url, (("core.sshCommand", command),))
+        return Remote(url=url, config=(("core.sshCommand", command),))
     literal = f"[{address}]" if ":" in address else address
-    return Remote(urlunsplit((parts.scheme, f"{literal}:{port}", parts.path, "", "")))
+    return Remote(url=urlunsplit((parts.scheme, f"{literal}:{port}", parts.path, "", "")))

@@ -7,7 +7,7 @@ import pytest
 
 from services.common.git.fetch import fetch_repository
 from services.common.git.remote import list_refs
-from services.common.git.urls import locate, speaks_protocol_2
+from services.common.git.urls import locate
 from services.common.models.errors import BinderyError
 from services.common.net.networks import NetworkPolicy
 from services.common.net.outbound import CheckedClient
@@ -23,11 +23,12 @@ def target(tmp_path: Path) -> Path:
     return tmp_path / "checkout"
 
 
-@pytest.fixture(params=["v2", "v0", "dumb"])
+@pytest.fixture(params=["v2", "v2 only", "v0", "dumb"])
 def way(request: pytest.FixtureRequest, forge: Forge) -> str:
     """How the forge serves its repositories."""
     way: str = request.param
-    forge.speaks_v2 = way == "v2"
+    forge.speaks_v0 = way != "v2 only"
+    forge.speaks_v2 = way in {"v2", "v2 only"}
     return way
 
 
@@ -171,4 +172,4 @@ async def test_a_server_of_protocol_2_is_told_from_others(forge: Forge, way: str
     forge.create_repo("org", "repo", {"a.txt": "one"})
     async with CheckedClient(LOOPBACK) as client:
         remote = await locate(url_of(forge, way), client)
-        assert await speaks_protocol_2(remote, client) is (way == "v2")
+    assert remote.speaks_protocol_2 is (way in {"v2", "v2 only"})
