@@ -25,6 +25,7 @@ _CONFIG = {
     "core.attributesFile": "/dev/null",
     "core.autocrlf": "false",
     "core.fsmonitor": "false",
+    "core.fsync": "none",
     "core.hooksPath": "/dev/null",
     "core.packedGitLimit": "1g",
     "core.protectHFS": "true",
