@@ -1,27 +1,27 @@
 """The history of a commit that was fetched alone: branches and tags as `git clone` has them, up to a size.
 
-The commit is there already, so a server sends only what is older. If that is too large, it is removed, and what remains
-is a shallow repository with the commit and its own tags.
+The commit is there already, so a server sends only what is older: first the commit's own history with all tags, and
+then the other branches, of which one may be many times as large (a built site, for instance). What is too large is
+removed. Without its history, a commit is a shallow repository with its own tags.
 """
 
 import asyncio
-import contextlib
-import shutil
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
-from services.common.git.commit import CLONED_REFS, fetch_refs
+from services.common.git.commit import fetch_objects
 from services.common.git.process import GitRunner, size_of
-from services.common.git.remote import refs_listed
+from services.common.git.refs import objects_there, remote_refs, write_refs
 from services.common.git.urls import Remote
 from services.common.git.words import size_text
 from services.common.models.errors import BinderyError
 
-MAX_TAGS = 20
-"""How many tags of a commit come along if its history does not."""
-_SHALLOW = "this is a shallow checkout of one commit."
+_HISTORY = "The history and the tags"
+_BRANCHES = "The other branches"
+_SHALLOW = ": this is a shallow checkout of one commit"
+_TOO_SLOW = "are left out, because fetching them took too long (BINDERY_FETCH_HISTORY_TIMEOUT_SECONDS)"
 
 
 @dataclass(kw_only=True)
@@ -41,66 +41,102 @@ class HistoryBudget:
 async def fetch_history(
     git: GitRunner, remote: Remote, sha: str, folder: Path, *, budget: HistoryBudget, timeout_seconds: float
 ) -> str | None:
-    """Fetch the history of commit `sha`, with all branches and tags, into the repository at `folder`.
+    """Fetch the history of commit `sha`, all tags and all branches into the repository at `folder`.
 
-    Return None if it is there, or else a sentence that says why not. Whatever goes wrong, the commit stays usable.
+    Return None if they are there, or else a sentence that says what is not, and why. Whatever goes wrong, the commit
+    stays usable, with its own tags if the server gives them.
     """
-    repository = folder / ".git"
-    size_before = size_of(repository, sys.maxsize)
-    spare_bytes = git.spare_bytes
-    max_bytes = min(budget.left_bytes, spare_bytes)
-    if max_bytes:
+    history = _History(git=git, remote=remote, folder=folder, budget=budget, ends_at=_now() + timeout_seconds)
+    is_shallow = await _has_parents(git, sha, folder)
+    if not is_shallow:  # git calls it so all the same
+        (folder / ".git" / "shallow").unlink(missing_ok=True)
+    consequence = _SHALLOW if is_shallow else ""
+    try:
+        async with asyncio.timeout_at(history.ends_at):
+            refs = await remote_refs(git, remote, folder)
+    except TimeoutError:
+        return f"{_HISTORY} {_TOO_SLOW}{consequence}."
+    if refs is None:
+        return f"{_HISTORY} could not be fetched (the server does not list them){consequence}."
+
+    tags = set(refs.tags.values())
+    why = await (history.fetch({sha, *tags}, "--unshallow") if is_shallow else history.fetch_missing(tags))
+    if why:
+        history.ends_at = _now() + timeout_seconds
+        await history.fetch(refs.tags_of(sha), "--depth=1", is_counted=False)
+        await write_refs(git, refs, folder)
+        return f"{_HISTORY} {why}{consequence}."
+
+    why = await history.fetch_missing(set(refs.branches.values()))
+    await write_refs(git, refs, folder)
+    return f"{_BRANCHES} {why}." if why else None
+
+
+async def _has_parents(git: GitRunner, sha: str, folder: Path) -> bool:
+    """Return whether there is something before a commit."""
+    commit = await git.unwatched.run("cat-file", "commit", sha, cwd=folder)
+    return b"\nparent " in commit.output.partition(b"\n\n")[0]
+
+
+@dataclass(kw_only=True)
+class _History:
+    """The history of one repository, which is there by `ends_at` (of the event loop's clock), or not at all."""
+
+    git: GitRunner
+    remote: Remote
+    folder: Path
+    budget: HistoryBudget
+    ends_at: float
+
+    async def fetch_missing(self, shas: set[str]) -> str | None:
+        """Fetch those of the objects that are not there yet, as `fetch` does."""
+        missing = shas - await objects_there(self.git, shas, self.folder)
+        return await self.fetch(missing) if missing else None
+
+    async def fetch(self, shas: set[str], *options: str, is_counted: bool = True) -> str | None:
+        """Fetch objects within the budget; return None if they are there, or else why they are not: `are left out…`.
+
+        What has arrived of them is then removed. Without `is_counted`, only the limit of the whole repository holds.
+        """
+        spare_bytes = self.git.spare_bytes
+        max_bytes = min(self.budget.left_bytes, spare_bytes) if is_counted else spare_bytes
+        too_large = self._too_large(spare_bytes)
+        if not max_bytes:
+            return too_large
+
+        repository = self.folder / ".git"
         state = _State.of(repository)
-        limited = replace(git, watched_folder=repository, max_bytes=size_before + max_bytes)
+        size_before = size_of(repository, sys.maxsize)
+        limited = replace(self.git, watched_folder=repository, max_bytes=size_before + max_bytes)
         try:
-            failure = await _deepen(limited, remote, folder, timeout_seconds)
+            async with asyncio.timeout_at(self.ends_at):
+                result = await fetch_objects(limited, self.remote, self.folder, *options, shas=shas)
+        except TimeoutError:
+            why = _TOO_SLOW
         except BinderyError as error:
             if not error.has_code("repository_too_large"):
                 raise
-            await asyncio.to_thread(state.restore)
+            why = too_large
         else:
-            if failure is None:
-                budget.used_bytes += max(0, size_of(repository, sys.maxsize) - size_before)
+            if result.ok:
+                self.budget.used_bytes += max(0, size_of(repository, sys.maxsize) - size_before)
                 return None
-            await asyncio.to_thread(state.restore)
-            return f"The history and the tags could not be fetched ({failure}): {_SHALLOW}"
+            why = f"could not be fetched ({result.reason})"
+        await asyncio.to_thread(state.restore)
+        return why
 
-    if not (repository / "shallow").exists():
-        return None  # the commit is the first one: there is nothing before it
-    await _fetch_own_tags(git, remote, sha, folder, timeout_seconds)
-
-    why = f"take more than the {size_text(budget.max_bytes)} allowed for them (BINDERY_FETCH_HISTORY_MAX_BYTES)"
-    if spare_bytes < budget.left_bytes:
-        why = "would make the repository too large (BINDERY_FETCH_MAX_BYTES)"
-    return f"The history and the tags are left out, because they {why}: {_SHALLOW}"
-
-
-async def _deepen(git: GitRunner, remote: Remote, folder: Path, timeout_seconds: float) -> str | None:
-    """Fetch what `git clone` has and is not there yet; return git's reason if it can't."""
-    # Git refuses to complete what is complete: the first commit of a repository is not shallow.
-    options = ["--unshallow"] if (folder / ".git" / "shallow").exists() else []
-    try:
-        async with asyncio.timeout(timeout_seconds):
-            result = await fetch_refs(git, remote, folder, *options, refs=CLONED_REFS)
-    except TimeoutError:
-        return f"it took over {round(timeout_seconds, 1):g} s"
-    return None if result.ok else result.reason
-
-
-async def _fetch_own_tags(git: GitRunner, remote: Remote, sha: str, folder: Path, timeout_seconds: float) -> None:
-    """Fetch the tags of the commit itself, so that `git describe` has a name for it."""
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(timeout_seconds):
-            listing = await git.run("ls-remote", "-q", "--tags", "--", remote.url, cwd=folder, config=remote.config)
-            names = [name.removesuffix("^{}") for name, of in refs_listed(listing.output).items() if of == sha]
-            refs = [f"+{name}:{name}" for name in dict.fromkeys(names)][:MAX_TAGS]
-            if refs:
-                await fetch_refs(git, remote, folder, "--depth=1", refs=refs)
+    def _too_large(self, spare_bytes: int) -> str:
+        if spare_bytes < self.budget.left_bytes:
+            return "are left out, because they would make the repository too large (BINDERY_FETCH_MAX_BYTES)"
+        limit = size_text(self.budget.max_bytes)
+        return (
+            f"are left out, because they take more than the {limit} allowed for them (BINDERY_FETCH_HISTORY_MAX_BYTES)"
+        )
 
 
 @dataclass(frozen=True)
 class _State:
-    """What a repository had before its history was fetched."""
+    """What a repository had before objects were fetched."""
 
     repository: Path
     packs: frozenset[str]
@@ -117,14 +153,17 @@ class _State:
         )
 
     def restore(self) -> None:
-        """Remove what has been added since, whole or in parts; there were no refs before."""
-        for path in (self.repository / "objects" / "pack").iterdir():
+        """Remove what has been added since, whole or in parts."""
+        for path in (self.repository / "objects" / "pack").glob("*"):
             if path.name not in self.packs:
                 path.unlink()
-        for name in ("remotes", "tags"):
-            shutil.rmtree(self.repository / "refs" / name, ignore_errors=True)
-        shutil.rmtree(self.repository / "logs", ignore_errors=True)
-        for name in ("packed-refs", "packed-refs.lock", "shallow.lock"):
-            (self.repository / name).unlink(missing_ok=True)
-        if self.shallow is not None:
-            (self.repository / "shallow").write_bytes(self.shallow)
+        shallow = self.repository / "shallow"
+        shallow.with_name("shallow.lock").unlink(missing_ok=True)
+        if self.shallow is None:
+            shallow.unlink(missing_ok=True)
+        else:
+            shallow.write_bytes(self.shallow)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

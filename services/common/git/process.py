@@ -111,6 +111,7 @@ class GitRunner:
             "GIT_TERMINAL_PROMPT": "0",
             "GIT_ASKPASS": "",
             "GIT_ALLOW_PROTOCOL": ":".join(sorted(self.allowed_protocols)),
+            "GIT_DEFAULT_REF_FORMAT": "files",
             "LC_ALL": "C",
         }
 
@@ -126,19 +127,25 @@ class GitRunner:
         """The same for commands that only read: nothing is measured, and no line of theirs is shown."""
         return replace(self, watched_folder=None, on_line=None)
 
-    async def run(self, *arguments: str, cwd: Path | None = None, config: Sequence[tuple[str, str]] = ()) -> GitResult:
-        """Run one git command and return its result. A cancel kills it with every process that it started.
+    async def run(
+        self, *arguments: str, cwd: Path | None = None, config: Sequence[tuple[str, str]] = (), data: bytes = b""
+    ) -> GitResult:
+        """Run one git command and return its result; `data` is what it reads.
+
+        A cancel kills it with every process that it started.
 
         Raise `BinderyError`: `repository_too_large` if `watched_folder` grows past `max_bytes`, and
         `provider_unavailable` if the output grows past `max_output_bytes`.
         """
         async with self._process(arguments, cwd, self.environment(config)) as process:
-            assert process.stdout is not None  # noqa: S101 - both are pipes
+            assert process.stdin is not None  # noqa: S101 - all are pipes
+            assert process.stdout is not None  # noqa: S101
             assert process.stderr is not None  # noqa: S101
 
             try:
                 async with asyncio.TaskGroup() as group:
                     watcher = group.create_task(self._watch())
+                    group.create_task(_write(process.stdin, data))
                     output, messages = await asyncio.gather(self._read(process.stdout), self._relay(process.stderr))
                     status = await process.wait()
                     watcher.cancel()
@@ -155,7 +162,7 @@ class GitRunner:
         process = await asyncio.create_subprocess_exec(
             "git",
             *arguments,
-            stdin=asyncio.subprocess.DEVNULL,
+            stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             cwd=cwd or self.home,
@@ -221,6 +228,14 @@ class GitRunner:
         if self.watched_folder is not None and size_of(self.watched_folder, self.max_bytes) > self.max_bytes:
             limit = self.max_bytes // 2**20
             raise BinderyError("repository_too_large", f"The repository is larger than the {limit} MiB allowed here.")
+
+
+async def _write(stream: asyncio.StreamWriter, data: bytes) -> None:
+    """Write `data`, and then the end, for a process that may read it or not."""
+    with contextlib.suppress(ConnectionError):
+        stream.write(data)
+        await stream.drain()
+    stream.close()
 
 
 def _plain_text(line: bytes) -> str:

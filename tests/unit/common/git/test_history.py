@@ -79,7 +79,7 @@ async def test_history_branches_and_tags_are_there(forge: Forge, target: Path) -
     lines = await fetch(forge, sha, target)
     assert git(target, "rev-list", "--count", "HEAD") == "3"
     assert git(target, "describe", "--tags", "--long", "--dirty") == f"v1.0-2-g{sha[:7]}"
-    assert git(target, "branch", "--remotes", "--format=%(refname:short)") == "origin/aside\norigin/main"
+    assert git(target, "branch", "--remotes", "--format=%(refname:short)") == "origin/HEAD\norigin/aside\norigin/main"
     assert git(target, "fsck", "--strict") == ""
     assert not any("BINDERY_FETCH_HISTORY_MAX_BYTES" in line or "[new " in line for line in lines)
 
@@ -87,9 +87,11 @@ async def test_history_branches_and_tags_are_there(forge: Forge, target: Path) -
 async def test_a_tag_of_the_first_commit_is_there_too(forge: Forge, target: Path) -> None:
     sha = forge.create_repo("org", "repo", {"a.txt": "one"})
     forge.tag("org", "repo", "v1.0", sha)
-    lines = await fetch(forge, sha, target)
-    assert git(target, "describe", "--tags") == "v1.0"
-    assert not any("shallow" in line for line in lines)
+    for max_history_bytes in (2**20, 0):
+        checkout = target / str(max_history_bytes)
+        lines = await fetch(forge, sha, checkout, max_history_bytes)
+        assert git(checkout, "describe", "--tags") == "v1.0"
+        assert not any("left out" in line for line in lines)
 
 
 async def test_a_history_over_the_limit_is_left_out_with_a_line_and_without_a_trace(
@@ -100,7 +102,8 @@ async def test_a_history_over_the_limit_is_left_out_with_a_line_and_without_a_tr
     assert lines[-1] == TOO_LARGE
     assert (target / "a.txt").read_text() == "three"
     assert git(target, "rev-list", "--count", "HEAD") == "1"
-    assert git(target, "for-each-ref") == ""
+    assert git(target, "branch", "--remotes", "--format=%(refname:short)") == "origin/HEAD\norigin/main"
+    assert git(target, "tag") == ""
     assert git(target, "status", "--porcelain") == ""
     assert git(target, "fsck") == ""
 
@@ -167,4 +170,43 @@ async def test_a_server_that_fails_after_the_commit_costs_the_history_only(forge
 async def test_a_history_that_takes_too_long_is_left_out(forge: Forge, target: Path) -> None:
     lines = await fetch(forge, with_history(forge), target, history_timeout_seconds=0.3, then=Fault.holding())
     assert (target / "a.txt").read_text() == "three"
-    assert lines[-1] == f"The history and the tags could not be fetched (it took over 0.3 s): {SHALLOW}"
+    assert lines[-1] == (
+        "The history and the tags are left out, because fetching them took too long "
+        f"(BINDERY_FETCH_HISTORY_TIMEOUT_SECONDS): {SHALLOW}"
+    )
+
+
+async def test_another_branch_that_is_too_large_costs_that_branch_only(forge: Forge, target: Path) -> None:
+    sha = with_history(forge)
+    forge.commit("org", "repo", {"site.bin": os.urandom(2**18)}, branch="gh-pages")
+    lines = await fetch(forge, sha, target, max_history_bytes=2**16)
+    assert lines[-1] == (
+        "The other branches are left out, because they take more than the 64 KiB allowed for them "
+        "(BINDERY_FETCH_HISTORY_MAX_BYTES)."
+    )
+    assert git(target, "describe", "--tags", "--long") == f"v1.0-2-g{sha[:7]}"
+    assert git(target, "branch", "--remotes", "--format=%(refname:short)") == "origin/HEAD\norigin/main"
+    assert git(target, "fsck", "--strict") == ""
+
+
+async def test_a_commit_of_a_pull_request_has_its_history(forge: Forge, target: Path) -> None:
+    with_history(forge)
+    forge.ref("org", "repo", "refs/heads/theirs", forge.git("org", "repo", "rev-parse", "main"))
+    sha = forge.commit("org", "repo", {"a.txt": "four"}, branch="theirs")
+    forge.ref("org", "repo", "refs/pull/7/head", sha)
+    forge.git("org", "repo", "update-ref", "-d", "refs/heads/theirs")
+    await fetch(forge, sha, target)
+    assert git(target, "rev-list", "--count", "HEAD") == "4"
+
+
+async def test_a_server_whose_own_repository_is_shallow_gives_what_it_has(
+    forge: Forge, target: Path, tmp_path: Path
+) -> None:
+    sha = with_history(forge)
+    source = forge.folder("org", "repo").as_uri()
+    forge.create_repo("org", "shallow", {})
+    forge.git("org", "shallow", "fetch", "--depth=2", source, "+refs/heads/main:refs/heads/main")
+    lines = await fetch(forge, sha, target, name="shallow")
+    assert git(target, "rev-list", "--count", "HEAD") == "2"
+    assert git(target, "fsck") == ""
+    assert not any("left out" in line for line in lines)
