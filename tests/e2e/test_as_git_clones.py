@@ -10,7 +10,7 @@ ORG = "as-git-clones"
 POST_BUILD = """#!/bin/sh
 set -e
 echo "version $(git describe --tags --dirty)"
-echo "branches $(git branch --remotes --format='%(refname:short)' | tr '\\n' ' ')"
+echo "branch $(git branch --show-current) of $(git rev-parse --abbrev-ref '@{upstream}')"
 echo "data $(cat data.npy) $(cat lib/lib.txt)"
 """
 
@@ -33,7 +33,7 @@ def test_a_build_sees_history_tags_submodules_and_git_lfs(stack: Stack, forge: F
     view = launch.until_ended()
     log = log_of(stack, view["build_id"])
     assert "version v1.0\n" in log
-    assert "branches origin/#1-größe \n" in log
+    assert "branch #1-größe of origin/#1-größe\n" in log
     assert "data of Git LFS of a submodule\n" in log
     assert sha in log
 

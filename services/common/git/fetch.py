@@ -9,6 +9,7 @@ from services.common.git.commit import fetch_commit, object_format
 from services.common.git.history import HistoryBudget, fetch_history
 from services.common.git.lfs import Checkout, fetch_lfs_files
 from services.common.git.process import GitResult, GitRunner, OnLine
+from services.common.git.refs import attach_head
 from services.common.git.remote import GIB
 from services.common.git.submodules import MAX_DEPTH, MAX_SUBMODULES, Submodule, place_of, submodules_of
 from services.common.git.urls import WEB, Remote, git_url, is_full_sha, locate, submodule_url, web_url
@@ -116,6 +117,8 @@ class _Fetch:
             is_bad_path = "invalid path" in result.messages
             code: ErrorCode = "build_failed" if is_bad_path else "fetch_failed"
             raise BinderyError(code, f"Commit {sha} of {url} can't be checked out: {result.reason}.")
+        if not path:  # a submodule's HEAD is a commit, also in git
+            await attach_head(self.git, sha, folder)
 
         self.checkouts.append(Checkout(url=url, remote_url=remote.url, sha=sha, folder=folder, path=path))
         for submodule in await submodules_of(self.git.unwatched, sha, folder):

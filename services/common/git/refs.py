@@ -106,6 +106,26 @@ async def write_refs(git: GitRunner, refs: RemoteRefs, folder: Path) -> None:
         await git.unwatched.run("symbolic-ref", _ORIGIN_HEAD, f"{ORIGIN}{refs.default_branch}", cwd=folder)
 
 
+async def attach_head(git: GitRunner, sha: str, folder: Path) -> None:
+    """Let HEAD name the default branch of the origin, if commit `sha`, which HEAD is, belongs to it.
+
+    The branch follows its origin, as after `git clone`.
+    """
+    answer = await git.unwatched.run("symbolic-ref", "--quiet", _ORIGIN_HEAD, cwd=folder)
+    upstream = os.fsdecode(answer.output).strip("\n")
+    if not upstream or not (await git.unwatched.run("merge-base", "--is-ancestor", sha, upstream, cwd=folder)).ok:
+        return
+
+    name = upstream.removeprefix(ORIGIN)
+    for command in (
+        ("update-ref", f"{BRANCHES}{name}", sha),
+        ("symbolic-ref", _HEAD, f"{BRANCHES}{name}"),
+        ("config", f"branch.{name}.remote", "origin"),
+        ("config", f"branch.{name}.merge", f"{BRANCHES}{name}"),
+    ):
+        await git.unwatched.run(*command, cwd=folder)
+
+
 async def objects_there(git: GitRunner, shas: Iterable[str], folder: Path) -> set[str]:
     """Return those of the objects that the repository at `folder` has."""
     asked = "".join(f"{sha}\n" for sha in shas).encode()

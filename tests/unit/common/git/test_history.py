@@ -189,6 +189,20 @@ async def test_another_branch_that_is_too_large_costs_that_branch_only(forge: Fo
     assert git(target, "fsck", "--strict") == ""
 
 
+async def test_the_default_branch_is_checked_out_and_follows_its_origin(
+    forge: Forge, target: Path, tmp_path: Path
+) -> None:
+    tip = with_history(forge)
+    first = forge.git("org", "repo", "rev-list", "--max-parents=0", "main")
+    aside = forge.git("org", "repo", "rev-parse", "aside")
+    expected = {tip: "## main...origin/main", first: "## main...origin/main [behind 2]", aside: "## HEAD (no branch)"}
+    for sha, status in expected.items():
+        checkout = tmp_path / sha
+        await fetch(forge, sha, checkout)
+        assert git(checkout, "status", "--short", "--branch") == status
+        assert git(checkout, "rev-parse", "HEAD") == sha
+
+
 async def test_a_commit_of_a_pull_request_has_its_history(forge: Forge, target: Path) -> None:
     with_history(forge)
     forge.ref("org", "repo", "refs/heads/theirs", forge.git("org", "repo", "rev-parse", "main"))
@@ -197,6 +211,7 @@ async def test_a_commit_of_a_pull_request_has_its_history(forge: Forge, target: 
     forge.git("org", "repo", "update-ref", "-d", "refs/heads/theirs")
     await fetch(forge, sha, target)
     assert git(target, "rev-list", "--count", "HEAD") == "4"
+    assert git(target, "status", "--short", "--branch") == "## HEAD (no branch)"
 
 
 async def test_a_server_whose_own_repository_is_shallow_gives_what_it_has(
