@@ -1,6 +1,6 @@
 """Files of Git LFS in a checkout: their contents are put in the place of the pointers, up to a size.
 
-Of a repository's `.lfsconfig` only `lfs.url` counts, and its address is checked like that of a submodule.
+The address of a server that a repository's `.lfsconfig` names is checked like that of a submodule.
 """
 
 import asyncio
@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from services.common.git.lfs_config import LfsConfig, left_out, lfs_config
 from services.common.git.lfs_server import BATCH_OBJECTS, Action, LfsError, LfsServer
 from services.common.git.pointers import Pointer, PointerFile, is_plain_file, pointer_files
 from services.common.git.process import GitRunner
-from services.common.git.submodules import file_of_commit
 from services.common.git.urls import WEB, git_url, submodule_url, web_url
 from services.common.git.words import counted, printable, size_text
 from services.common.models.errors import BinderyError
@@ -84,15 +84,14 @@ async def fetch_lfs_files(
                     git.on_line(line)
 
 
-async def endpoint_of(git: GitRunner, checkout: Checkout) -> str:
-    """Return the URL of the Git LFS server for a checkout: `lfs.url` of its `.lfsconfig`, or that of its repository.
+def endpoint_of(checkout: Checkout, config: LfsConfig) -> str:
+    """Return the URL of the Git LFS server for a checkout: that of its `.lfsconfig`, or that of its repository.
 
     An ssh URL means the https one. Raise `BinderyError("bad_spec")` for a URL that is not one of http or https, or is
-    refused for a submodule, and `build_failed` for an `.lfsconfig` that can't be read.
+    refused for a submodule.
     """
-    configured = await file_of_commit(git, checkout.sha, ".lfsconfig", r"^lfs\.url$", checkout.folder)
-    if urls := [value for _, value in configured]:
-        url = submodule_url(checkout.url, urls[-1])
+    if config.url:
+        url = submodule_url(checkout.url, config.url)
         return git_url(web_url(url) or url, WEB).rstrip("/")
 
     url = (web_url(checkout.remote_url) or checkout.remote_url).rstrip("/")
@@ -116,33 +115,42 @@ class _Contents:
 
     async def fetch(self, files: Sequence[PointerFile], left_bytes: int, too_large: str) -> int:
         """Fetch what fits into `left_bytes`, and return how many bytes that is; `too_large` is said of the rest."""
-        chosen, chosen_bytes = self._choose(files, left_bytes, too_large)
-        if not chosen:
-            return 0
-
-        by_pointer: dict[Pointer, list[PointerFile]] = {}
-        for file in chosen:
-            by_pointer.setdefault(file.pointer, []).append(file)
+        self.missing = dict.fromkeys((file.path for file in files), _TOO_SLOW)  # until they are there
         try:
-            server = LfsServer(self.client, await endpoint_of(self.git, self.checkout))
+            config = await lfs_config(self.git, self.checkout.sha, self.checkout.folder)
+            self.missing |= await left_out(self.git, config, list(self.missing), self.checkout.folder)
+            chosen, chosen_bytes = self._choose(files, left_bytes, too_large)
+            await self._fetch_all(chosen, config)
+        except BinderyError as error:
+            self._give_up(files, error.detail)
+            return 0
+        return chosen_bytes
+
+    async def _fetch_all(self, files: Sequence[PointerFile], config: LfsConfig) -> None:
+        """Fetch files, and record why some are not there. Raise `BinderyError` for an address that can't be used."""
+        by_pointer: dict[Pointer, list[PointerFile]] = {}
+        for file in files:
+            by_pointer.setdefault(file.pointer, []).append(file)
+        if not by_pointer:
+            return
+        server = LfsServer(self.client, endpoint_of(self.checkout, config))
+        try:
             for batch in _batches(list(by_pointer)):
                 await self._fetch_batch(server, batch, by_pointer)
-        except BinderyError as error:
-            self._give_up(chosen, error.detail)
         except LfsError as error:
-            self._give_up(chosen, error.reason)
-        return chosen_bytes
+            self._give_up(files, error.reason)
 
     def _choose(self, files: Sequence[PointerFile], left_bytes: int, too_large: str) -> tuple[list[PointerFile], int]:
         chosen = []
         chosen_bytes = 0
         for file in files:
+            if self.missing[file.path] != _TOO_SLOW:
+                continue
             if file.pointer.has_extensions:
                 self.missing[file.path] = _HAS_EXTENSIONS
             elif chosen_bytes + file.pointer.size_bytes > left_bytes or not left_bytes:
                 self.missing[file.path] = too_large
             else:
-                self.missing[file.path] = _TOO_SLOW  # until it is there
                 chosen.append(file)
                 chosen_bytes += file.pointer.size_bytes
         return chosen, chosen_bytes
@@ -150,7 +158,7 @@ class _Contents:
     def _give_up(self, files: Sequence[PointerFile], reason: str) -> None:
         """Record why the files that are not there yet will not come."""
         for file in files:
-            if file.path in self.missing:
+            if self.missing.get(file.path) == _TOO_SLOW:
                 self.missing[file.path] = reason
 
     async def _fetch_batch(

@@ -16,6 +16,8 @@ _VERSIONS = frozenset({"https://git-lfs.github.com/spec/v1", "https://hawser.git
 _OID = re.compile(r"sha256:([0-9a-f]{64})")
 _SIZE = re.compile(r"[0-9]{1,18}")
 _REGULAR = ("100644 ", "100755 ")
+LFS_FILES = ":(top,attr:filter=lfs)"
+"""A pathspec of the files to which `.gitattributes` gives the filter `lfs`."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ async def pointer_files(git: GitRunner, folder: Path) -> list[PointerFile]:
     As with git-lfs, a file counts if `.gitattributes` gives it the filter `lfs`. Bytes of a path that are not UTF-8 are
     surrogates (PEP 383).
     """
-    listing = await git.run("ls-files", "-z", "--stage", "--", ":(top,attr:filter=lfs)", cwd=folder)
+    listing = await git.run("ls-files", "-z", "--stage", "--", LFS_FILES, cwd=folder)
     files = []
     for entry in listing.output.split(b"\0"):
         head, _, name = os.fsdecode(entry).partition("\t")

@@ -10,15 +10,20 @@ from tests.support.lfs_fetching import DATA, fetch, missing, repository
 from tests.support.lfs_objects import BATCH, OBJECTS, SECRET, LfsObjects
 
 
-async def test_lfsconfig_names_another_server_and_nothing_else_of_it_counts(
+async def test_lfsconfig_names_another_server_and_no_program(
     forge: Forge, lfs: LfsObjects, other_forge: Forge, target: Path
 ) -> None:
     assert other_forge.lfs is not None
-    config = f"[lfs]\n\turl = {other_forge.url}/some/where/info/lfs\n\tfetchexclude = *\n\tconcurrenttransfers = 0\n"
+    mark = target.with_name("ran")
+    config = (
+        f"[lfs]\n\turl = {other_forge.url}/some/where/info/lfs\n\tstandalonetransferagent = x\n"
+        f'[lfs "customtransfer.x"]\n\tpath = touch {mark}\n[credential]\n\thelper = !touch {mark}\n'
+    )
     sha = repository(forge, {"data.npy": other_forge.lfs.add(DATA), ".lfsconfig": config})
     await fetch(forge, sha, target)
     assert (target / "data.npy").read_bytes() == DATA
     assert not any(BATCH in request.path for request in forge.requests)
+    assert not mark.exists()
 
 
 @pytest.mark.parametrize(
