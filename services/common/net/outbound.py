@@ -275,7 +275,7 @@ def _redirect_target(url: httpx.URL, response: httpcore.Response) -> httpx.URL |
     try:
         target = checked_url(str(url.join(location)))
     except (httpx.InvalidURL, BinderyError) as error:
-        quoted = quotable(location)
+        quoted = quotable(location.partition("?")[0])  # what follows may be a signature
         raise BinderyError(
             "address_not_allowed", f"{url.host} redirects to something that is not followed: {quoted!r}."
         ) from error

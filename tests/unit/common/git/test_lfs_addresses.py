@@ -109,3 +109,12 @@ async def test_no_secret_goes_to_the_batch_or_into_a_header_of_the_connection(
         assert request.headers["host"] == f"127.0.0.1:{forge.port}"
         assert not {"range", "x-injected", "x-bad", "x-none"} & request.headers.keys()
         assert (SECRET in request.headers.values()) == request.path.startswith(OBJECTS)
+
+
+async def test_no_signature_of_an_address_is_in_a_line(forge: Forge, lfs: LfsObjects, target: Path) -> None:
+    pointer = lfs.add(DATA)
+    oid = hashlib.sha256(DATA).hexdigest()
+    forge.pages[f"/moved/{oid}"] = Page(302, {"Location": "ftp://127.0.0.1/x?X-Amz-Signature=hunter2"})
+    lfs.href = f"{forge.url}/moved/"
+    lines = await fetch(forge, repository(forge, {"data.npy": pointer}), target)
+    assert lines == missing("data.npy", "127.0.0.1 redirects to something that is not followed: 'ftp://127.0.0.1/x'.")
