@@ -1,14 +1,14 @@
 """What a checkout has beside its commit: history, branches and tags, up to a size."""
 
 import os
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from services.common.git.fetch import fetch_repository
 from services.common.net.networks import NetworkPolicy
-from tests.support.bare_repos import Content, Gitlink, git_environment
+from tests.support.bare_repos import Content, Gitlink
+from tests.support.checkout_git import git_in
 from tests.support.forge import Fault, Forge
 
 LOOPBACK = NetworkPolicy.of("127.0.0.0/8")
@@ -54,14 +54,6 @@ async def fetch(
     return lines
 
 
-def git(folder: Path, *arguments: str) -> str:
-    """Run git in a checkout, as a package's build does."""
-    process = subprocess.run(
-        ["git", *arguments], cwd=folder, env=git_environment(folder.parent), capture_output=True, text=True, check=False
-    )
-    return process.stdout.strip() if process.returncode == 0 else process.stderr.strip()
-
-
 def with_history(forge: Forge, name: str = "repo", *, large: bool = False) -> str:
     """Make a repository of three commits, the first one tagged v1.0, with another branch; return the last commit."""
     files: dict[str, Content] = {"a.txt": "one"}
@@ -77,10 +69,12 @@ def with_history(forge: Forge, name: str = "repo", *, large: bool = False) -> st
 async def test_history_branches_and_tags_are_there(forge: Forge, target: Path) -> None:
     sha = with_history(forge)
     lines = await fetch(forge, sha, target)
-    assert git(target, "rev-list", "--count", "HEAD") == "3"
-    assert git(target, "describe", "--tags", "--long", "--dirty") == f"v1.0-2-g{sha[:7]}"
-    assert git(target, "branch", "--remotes", "--format=%(refname:short)") == "origin/HEAD\norigin/aside\norigin/main"
-    assert git(target, "fsck", "--strict") == ""
+    assert git_in(target, "rev-list", "--count", "HEAD") == "3"
+    assert git_in(target, "describe", "--tags", "--long", "--dirty") == f"v1.0-2-g{sha[:7]}"
+    assert (
+        git_in(target, "branch", "--remotes", "--format=%(refname:short)") == "origin/HEAD\norigin/aside\norigin/main"
+    )
+    assert git_in(target, "fsck", "--strict") == ""
     assert not any("BINDERY_FETCH_HISTORY_MAX_BYTES" in line or "[new " in line for line in lines)
 
 
@@ -90,7 +84,7 @@ async def test_a_tag_of_the_first_commit_is_there_too(forge: Forge, target: Path
     for max_history_bytes in (2**20, 0):
         checkout = target / str(max_history_bytes)
         lines = await fetch(forge, sha, checkout, max_history_bytes)
-        assert git(checkout, "describe", "--tags") == "v1.0"
+        assert git_in(checkout, "describe", "--tags") == "v1.0"
         assert not any("left out" in line for line in lines)
 
 
@@ -101,11 +95,11 @@ async def test_a_history_over_the_limit_is_left_out_with_a_line_and_without_a_tr
     lines = await fetch(forge, sha, target, max_history_bytes=2**16)
     assert lines[-1] == TOO_LARGE
     assert (target / "a.txt").read_text() == "three"
-    assert git(target, "rev-list", "--count", "HEAD") == "1"
-    assert git(target, "branch", "--remotes", "--format=%(refname:short)") == "origin/HEAD\norigin/main"
-    assert git(target, "tag") == ""
-    assert git(target, "status", "--porcelain") == ""
-    assert git(target, "fsck") == ""
+    assert git_in(target, "rev-list", "--count", "HEAD") == "1"
+    assert git_in(target, "branch", "--remotes", "--format=%(refname:short)") == "origin/HEAD\norigin/main"
+    assert git_in(target, "tag") == ""
+    assert git_in(target, "status", "--porcelain") == ""
+    assert git_in(target, "fsck") == ""
 
     await fetch(forge, sha, tmp_path / "never", max_history_bytes=0)
     assert sizes_below(target / ".git/objects") == sizes_below(tmp_path / "never/.git/objects")
@@ -121,22 +115,22 @@ async def test_a_release_has_its_tag_without_the_history(forge: Forge, target: P
     forge.tag("org", "repo", "v2.0", sha, annotated=annotated)
     lines = await fetch(forge, sha, target, max_history_bytes=2**16)
     assert TOO_LARGE in lines
-    assert git(target, "describe", "--tags", "--exact-match") == "v2.0"
-    assert git(target, "rev-list", "--count", "HEAD") == "1"
+    assert git_in(target, "describe", "--tags", "--exact-match") == "v2.0"
+    assert git_in(target, "rev-list", "--count", "HEAD") == "1"
 
 
 async def test_a_limit_of_nothing_asks_for_no_history(forge: Forge, target: Path) -> None:
     sha = with_history(forge)
     lines = await fetch(forge, sha, target, max_history_bytes=0)
     assert "more than the 0 KiB" in lines[-1]
-    assert git(target, "rev-list", "--count", "HEAD") == "1"
+    assert git_in(target, "rev-list", "--count", "HEAD") == "1"
 
 
 async def test_what_was_fetched_is_not_fetched_again(forge: Forge, target: Path) -> None:
     sha = with_history(forge, large=True)
     big = forge.commit("org", "repo", {"now.bin": os.urandom(2**18)})
     await fetch(forge, big, target, max_history_bytes=2**19)
-    assert git(target, "merge-base", sha, "HEAD") == sha
+    assert git_in(target, "merge-base", sha, "HEAD") == sha
     assert sizes_below(target / ".git/objects") < 2 * 2**18 + 2**16
 
 
@@ -155,8 +149,8 @@ async def test_submodules_have_their_history_within_the_same_limit(forge: Forge,
     modules = "".join(f'[submodule "{name}"]\n\tpath = {name}\n\turl = ../{name}\n' for name in ("first", "second"))
     sha = forge.create_repo("org", "top", {".gitmodules": modules, "first": Gitlink(first), "second": Gitlink(second)})
     lines = await fetch(forge, sha, target, 2**18 + 2**17, name="top")
-    assert git(target / "first", "describe") == f"v1.0-2-g{first[:7]}"
-    assert git(target / "second", "rev-list", "--count", "HEAD") == "1"
+    assert git_in(target / "first", "describe") == f"v1.0-2-g{first[:7]}"
+    assert git_in(target / "second", "rev-list", "--count", "HEAD") == "1"
     assert any(line.startswith("Submodule second: The history and the tags are left out") for line in lines)
 
 
@@ -184,9 +178,9 @@ async def test_another_branch_that_is_too_large_costs_that_branch_only(forge: Fo
         "The other branches are left out, because they take more than the 64 KiB allowed for them "
         "(BINDERY_FETCH_HISTORY_MAX_BYTES)."
     )
-    assert git(target, "describe", "--tags", "--long") == f"v1.0-2-g{sha[:7]}"
-    assert git(target, "branch", "--remotes", "--format=%(refname:short)") == "origin/HEAD\norigin/main"
-    assert git(target, "fsck", "--strict") == ""
+    assert git_in(target, "describe", "--tags", "--long") == f"v1.0-2-g{sha[:7]}"
+    assert git_in(target, "branch", "--remotes", "--format=%(refname:short)") == "origin/HEAD\norigin/main"
+    assert git_in(target, "fsck", "--strict") == ""
 
 
 async def test_the_default_branch_is_checked_out_and_follows_its_origin(
@@ -199,8 +193,8 @@ async def test_the_default_branch_is_checked_out_and_follows_its_origin(
     for sha, status in expected.items():
         checkout = tmp_path / sha
         await fetch(forge, sha, checkout)
-        assert git(checkout, "status", "--short", "--branch") == status
-        assert git(checkout, "rev-parse", "HEAD") == sha
+        assert git_in(checkout, "status", "--short", "--branch") == status
+        assert git_in(checkout, "rev-parse", "HEAD") == sha
 
 
 async def test_a_commit_of_a_pull_request_has_its_history(forge: Forge, target: Path) -> None:
@@ -210,8 +204,8 @@ async def test_a_commit_of_a_pull_request_has_its_history(forge: Forge, target: 
     forge.ref("org", "repo", "refs/pull/7/head", sha)
     forge.git("org", "repo", "update-ref", "-d", "refs/heads/theirs")
     await fetch(forge, sha, target)
-    assert git(target, "rev-list", "--count", "HEAD") == "4"
-    assert git(target, "status", "--short", "--branch") == "## HEAD (no branch)"
+    assert git_in(target, "rev-list", "--count", "HEAD") == "4"
+    assert git_in(target, "status", "--short", "--branch") == "## HEAD (no branch)"
 
 
 async def test_a_server_whose_own_repository_is_shallow_gives_what_it_has(
@@ -222,6 +216,6 @@ async def test_a_server_whose_own_repository_is_shallow_gives_what_it_has(
     forge.create_repo("org", "shallow", {})
     forge.git("org", "shallow", "fetch", "--depth=2", source, "+refs/heads/main:refs/heads/main")
     lines = await fetch(forge, sha, target, name="shallow")
-    assert git(target, "rev-list", "--count", "HEAD") == "2"
-    assert git(target, "fsck") == ""
+    assert git_in(target, "rev-list", "--count", "HEAD") == "2"
+    assert git_in(target, "fsck") == ""
     assert not any("left out" in line for line in lines)

@@ -3,22 +3,16 @@
 import hashlib
 import os
 import re
-import subprocess
 import threading
 from pathlib import Path
 
 import pytest
 
-from tests.support.bare_repos import Content, Executable, Gitlink, Link, git_environment
+from tests.support.bare_repos import Content, Executable, Gitlink, Link
+from tests.support.checkout_git import git_in
 from tests.support.forge import Forge
 from tests.support.lfs_fetching import DATA, fetch, missing, repository
 from tests.support.lfs_objects import BATCH, OBJECTS, LfsObjects, pointer_to
-
-
-def git(folder: Path, *arguments: str) -> str:
-    return subprocess.run(
-        ["git", *arguments], cwd=folder, env=git_environment(folder.parent), capture_output=True, text=True, check=True
-    ).stdout.strip()
 
 
 async def test_contents_take_the_place_of_their_pointers(forge: Forge, lfs: LfsObjects, target: Path) -> None:
@@ -35,8 +29,8 @@ async def test_for_git_the_files_are_unchanged(forge: Forge, lfs: LfsObjects, ta
     sha = repository(forge, {"data.npy": lfs.add(DATA), os.fsdecode(b"caf\xe9.npy"): lfs.add(b"more")})
     forge.tag("org", "repo", "v1.0", sha)
     await fetch(forge, sha, target)
-    assert git(target, "status", "--porcelain") == ""
-    assert git(target, "describe", "--tags", "--dirty") == "v1.0"
+    assert git_in(target, "status", "--porcelain") == ""
+    assert git_in(target, "describe", "--tags", "--dirty") == "v1.0"
 
 
 async def test_a_script_stays_executable_and_a_link_a_link(forge: Forge, lfs: LfsObjects, target: Path) -> None:

@@ -1,6 +1,5 @@
 """Whatever the installed git can clone can be fetched: object formats, protocols, and servers that give tips only."""
 
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,8 @@ from services.common.git.urls import locate
 from services.common.models.errors import BinderyError
 from services.common.net.networks import NetworkPolicy
 from services.common.net.outbound import CheckedClient
-from tests.support.bare_repos import Content, Gitlink, git_environment
+from tests.support.bare_repos import Content, Gitlink
+from tests.support.checkout_git import git_in
 from tests.support.forge import Forge
 
 LOOPBACK = NetworkPolicy.of("127.0.0.0/8")
@@ -48,10 +48,8 @@ async def failure(url: str, ref: str, target: Path) -> BinderyError:
     return failed.value
 
 
-def has_object(folder: Path, sha: str) -> bool:
-    command = ["git", "cat-file", "-e", sha]
-    process = subprocess.run(command, cwd=folder, env=git_environment(folder.parent), capture_output=True, check=False)
-    return process.returncode == 0
+def has_commit(folder: Path, sha: str) -> bool:
+    return git_in(folder, "cat-file", "-t", sha) == "commit"
 
 
 @pytest.mark.parametrize("object_format", ["sha1", "sha256"])
@@ -137,14 +135,14 @@ async def test_branches_and_tags_are_asked_for_before_every_pull_request(forge: 
     forge.git("org", "repo", "update-ref", "-d", "refs/heads/theirs")
     forge.speaks_v2 = False
     await fetch(f"{forge.url}/org/repo", old, target)
-    assert has_object(target, old)
-    assert not has_object(target, other)
+    assert has_commit(target, old)
+    assert not has_commit(target, other)
 
 
 async def test_a_missing_commit_makes_a_server_of_protocol_2_send_nothing_else(forge: Forge, target: Path) -> None:
     tip = forge.create_repo("org", "repo", {"a.txt": "one"})
     await failure(f"{forge.url}/org/repo", ABSENT["sha1"], target)
-    assert not has_object(target, tip)
+    assert not has_commit(target, tip)
 
 
 async def test_submodules_are_of_their_repositorys_format(forge: Forge, target: Path) -> None:
