@@ -149,9 +149,15 @@ class _Fetch:
             url = self._allowed_url(submodule_url(parent, submodule.url), submodule.path)
             inner_path = f"{path}/{submodule.path}" if path else submodule.path
             await self.repository(url, submodule.sha, place, inner_path, depth + 1)
+            await self._register(submodule, url, folder)
         except BinderyError as error:
             code: ErrorCode = "build_failed" if error.has_code("bad_spec", "ref_not_found") else error.code
             raise BinderyError(code, f"Submodule {printable(submodule.path)}: {error.detail}") from error
+
+    async def _register(self, submodule: Submodule, url: str, folder: Path) -> None:
+        """Have git know a submodule as one that is in use, as `git submodule update --init` does."""
+        for variable, value in (("url", url), ("active", "true")):
+            await self.git.unwatched.run("config", f"submodule.{submodule.name}.{variable}", value, cwd=folder)
 
     def _allowed_url(self, url: str, path: str) -> str:
         """Return the URL of a submodule, or the https one in its place if its protocol is not allowed here.

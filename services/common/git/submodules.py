@@ -13,16 +13,17 @@ _GITLINK = "160000"
 _FILES = ("100644", "100755")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Submodule:
-    """A repository inside a repository: its path, its URL (possibly relative), and its commit.
+    """A repository inside a repository: its path, its URL (possibly relative), its commit and its name.
 
-    Bytes of the path that are not UTF-8 are surrogates (PEP 383).
+    Bytes of path and name that are not UTF-8 are surrogates (PEP 383).
     """
 
     path: str
     url: str
     sha: str
+    name: str = ""
 
 
 async def submodules_of(git: GitRunner, sha: str, folder: Path) -> list[Submodule]:
@@ -40,14 +41,14 @@ async def submodules_of(git: GitRunner, sha: str, folder: Path) -> list[Submodul
         name, _, variable = key.removeprefix("submodule.").rpartition(".")
         sections.setdefault(name, {})[variable] = value
 
-    by_path = {section.get("path", ""): section for section in sections.values()}
+    by_path = {section.get("path", ""): section | {"name": name} for name, section in sections.items()}
 
     submodules = []
     for entry in (await git.run("ls-tree", "-r", "-z", "--full-tree", sha, cwd=folder)).output.split(b"\0"):
         head, _, name = os.fsdecode(entry).partition("\t")
         section = by_path.get(name, {})
         if head.startswith(_GITLINK) and section.get("url") and section.get("update") != "none":
-            submodules.append(Submodule(name, section["url"], head.split()[2]))
+            submodules.append(Submodule(path=name, url=section["url"], sha=head.split()[2], name=section["name"]))
     return submodules
 
 

@@ -14,6 +14,7 @@ from services.common.git.fetch import fetch_repository
 from services.common.models.errors import BinderyError
 from services.common.net.networks import NetworkPolicy
 from tests.support.bare_repos import Content, Gitlink, Link
+from tests.support.checkout_git import git_in
 from tests.support.forge import Fault, Forge, Page
 
 LOOPBACK = NetworkPolicy.of("127.0.0.0/8")
@@ -117,6 +118,15 @@ async def test_submodules_are_fetched_level_by_level(forge: Forge, target: Path)
     assert (target / "lib/middle/deep/leaf/leaf.txt").read_text() == "leaf"
     assert not (target / "lib/middle/later.txt").exists()
     assert f"Fetching submodule lib/middle from {forge.url}/org/middle.git" in lines
+
+
+async def test_git_knows_the_submodules_as_those_in_use(forge: Forge, target: Path) -> None:
+    leaf = forge.create_repo("org", "leaf", {"leaf.txt": "leaf"})
+    middle = forge.create_repo("org", "middle", {".gitmodules": gitmodules(("a b", "../leaf")), "a b": Gitlink(leaf)})
+    files: dict[str, Content] = {".gitmodules": gitmodules(("middle", "../middle")), "middle": Gitlink(middle)}
+    await fetch(f"{forge.url}/org/top", forge.create_repo("org", "top", files), target)
+    lines = git_in(target, "submodule", "status", "--recursive").splitlines()
+    assert [line.split(" (")[0] for line in lines] == [f" {middle} middle", f" {leaf} middle/a b"]
 
 
 @pytest.mark.parametrize(

@@ -20,13 +20,13 @@ def test_a_path_that_is_an_option_or_leads_elsewhere_is_refused(tmp_path: Path, 
     repository = tmp_path / "repository"
     repository.mkdir()
     with pytest.raises(BinderyError, match=r"A submodule can't be put at ") as error:
-        place_of(Submodule(path, "https://example.org/a.git", SHA), repository)
+        place_of(Submodule(path=path, url="https://example.org/a.git", sha=SHA), repository)
     assert error.value.code == "build_failed"
     assert list(tmp_path.rglob("*")) == [repository]
 
 
 def test_a_path_of_the_repository_is_made_there_and_given_once(tmp_path: Path) -> None:
-    submodule = Submodule("libs/a b", "https://example.org/a.git", SHA)
+    submodule = Submodule(path="libs/a b", url="https://example.org/a.git", sha=SHA)
     place = place_of(submodule, tmp_path)
     assert place == tmp_path / "libs" / "a b"
     (place / "file").touch()
