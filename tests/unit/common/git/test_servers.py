@@ -1,5 +1,6 @@
 """Whatever the installed git can clone can be fetched: object formats, protocols, and servers that give tips only."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -62,8 +63,10 @@ async def test_each_commit_of_each_format_is_fetched(
     assert (await list_refs(url, "main", policy=LOOPBACK)).refs == {"refs/heads/main": tip}
     for sha, text in ((old, "one"), (tip, "two")):
         checkout = tmp_path / sha
-        await fetch(url, sha, checkout)
+        lines = await fetch(url, sha, checkout)
         assert (checkout / "a.txt").read_text() == text
+        assert git_in(checkout, "log", "--format=%H", "origin/main") == f"{tip}\n{old}"
+        assert not any(re.search("fatal|left out|could not", line) for line in lines)
 
 
 @pytest.mark.parametrize("object_format", ["sha1", "sha256"])
