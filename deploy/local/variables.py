@@ -31,8 +31,8 @@ PASSED = (
 PASSED_PREFIXES = ("LC_", "SSL_CERT_", "XDG_")
 
 GIT_PREFIXES = ("GIT_SSL_",)
-PACKAGE_PREFIXES = ("PIP_", "UV_")
-"""Package indexes with their credentials: for the component that installs packages."""
+PACKAGE_PREFIXES = ("PIP_", "RATTLER_AUTH_", "UV_")
+"""Package indexes and channels with their credentials: for the component that installs packages."""
 
 _PREFIXES = {"resolver": GIT_PREFIXES, "builder": GIT_PREFIXES, "worker": GIT_PREFIXES + PACKAGE_PREFIXES}
 

@@ -95,6 +95,12 @@ def test_gateways_alone_know_the_start_token(tmp_path: Path, variables: dict[str
     assert names == {"gateway", "gateway-2"}
 
 
+@pytest.mark.parametrize("name", ["UV_INDEX_LAB_PASSWORD", "RATTLER_AUTH_FILE"])
+def test_workers_alone_know_the_credentials_of_packages(tmp_path: Path, name: str) -> None:
+    parts = _planned(Settings(data_dir=tmp_path), {name: "of-the-user"})
+    assert {part.name for part in parts if "of-the-user" in part.environment.values()} == {"worker"}
+
+
 @pytest.mark.parametrize(
     ("executor", "spawner", "servers_by"),
     [
