@@ -59,6 +59,21 @@ def test_it_says_what_would_be_built_and_changes_nothing(tmp_path: Path, capsys:
     assert not (repo / "postBuild").stat().st_mode & 0o111
 
 
+def test_a_conda_environment_is_told_with_what_it_takes_from_pip(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files: Files = {"environment.yml": "channels: [lab]\ndependencies: [python=3.12, numpy, {pip: [six]}]\n"}
+    status, lines = check(capsys, make_checkout(tmp_path, files))
+    assert status == 0
+    assert lines[1:6] == [
+        "Read as    a conda environment: environment.yml",
+        "Python     3.12",
+        "Installed  Jupyter, as the operator says",
+        "           environment.yml: python=3.12, numpy",
+        "           pip: of environment.yml: six",
+    ]
+
+
 def test_a_folder_without_any_file_gets_the_default(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status, lines = check(capsys, tmp_path)
     assert status == 0
