@@ -62,7 +62,26 @@ async def install_conda(
         raise StepError(outcome.code, outcome.message)
 
     _write_state(prefix, environment)
+    if outcome.has_base and settings.compiles_bytecode:
+        await _compile(prefix, settings=settings, env=env, log=log)
     return outcome.has_base
+
+
+async def _compile(prefix: Path, *, settings: SessionSettings, env: Mapping[str, str], log: BuildLog) -> None:
+    """Compile the packages that came without bytecode, as conda does: each server would do it for itself.
+
+    What can't be compiled, a template for instance, stays as it is. Raise `StepError` if it takes too long.
+    """
+    folders = [str(folder) for folder in prefix.glob("lib/python3*/site-packages")]
+    await run_program(
+        [str(prefix / "bin" / "python"), "-I", "-m", "compileall", "-q", "-q", "-j", "0", *folders],
+        name="The compilation of the conda environment",
+        log=log,
+        env=env,
+        cwd=prefix,
+        timeout_seconds=settings.install_timeout_seconds,
+        max_line_bytes=settings.max_line_bytes,
+    )
 
 
 async def job_of(

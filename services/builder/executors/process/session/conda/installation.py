@@ -33,13 +33,19 @@ def main(arguments: list[str]) -> int:
     """Install the environment of a job file; its outcome is a file as well. Return 0 if the environment is there."""
     sys.stdout.reconfigure(encoding="utf-8", errors="replace")  # type: ignore[union-attr]
     job = CondaJob.model_validate_json(Path(arguments[0]).read_bytes())
-    # No file of a channel is longer, whatever its index says.
-    resource.setrlimit(resource.RLIMIT_FSIZE, (job.download_max_bytes, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+    _limit_files(job.download_max_bytes)
 
     outcome = asyncio.run(install(job))
     outcome = outcome.model_copy(update={"message": blanked(outcome.message)})
     write_atomically(job.outcome, outcome.model_dump_json())
     return 1 if outcome.code else 0
+
+
+def _limit_files(max_bytes: int) -> None:
+    """See to it that no file of a channel is longer, whatever its index says."""
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    soft = max_bytes if hard == resource.RLIM_INFINITY else min(max_bytes, hard)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 async def install(job: CondaJob) -> CondaOutcome:

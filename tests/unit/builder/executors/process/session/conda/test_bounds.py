@@ -77,6 +77,14 @@ async def test_offline_only_the_cache_counts(installs: Installs) -> None:
     assert installs.server.paths == []
 
 
+async def test_channels_are_reached_through_the_proxy_of_the_environment(
+    installs: Installs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", installs.server.url)
+    await installs.install("tool", conda_default_channels=("http://channel.invalid/lab",))
+    assert any(path.startswith("http://channel.invalid/lab/noarch/") for path in installs.server.paths)
+
+
 async def test_credentials_reach_the_mirror_and_neither_a_script_nor_the_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import sys
 from pathlib import Path
 
 from services.builder.executors.process.session.plan.build_plan import CondaEnvironment
@@ -84,3 +85,13 @@ async def test_a_post_link_script_runs_in_the_environment_and_one_that_fails_is_
     assert list(home.iterdir()) == []
     # conda itself, used in the environment later, looks for the file's variables there.
     assert '"SEED": "42"' in (installed.prefix / "conda-meta/state").read_text()
+
+
+async def test_jupyter_is_compiled_so_that_no_server_has_to(installs: Installs) -> None:
+    broken = CondaPackage(name="broken", is_noarch_python=True, files={"site-packages/broken.py": "{% template %}"})
+    installs.channel("main", [stand_in(), tool(), broken])
+    environment = CondaEnvironment(file="environment.yml", dependencies=("broken",))
+    installed = await installs.install_as_a_build(environment, conda_base_packages=("tool",), compiles_bytecode=True)
+    assert not installed.code, installed.text
+    compiled = sorted(path.name for path in installed.prefix.rglob("*.pyc"))
+    assert compiled == [f"tool.{sys.implementation.cache_tag}.pyc"]
