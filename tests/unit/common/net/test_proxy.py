@@ -246,14 +246,14 @@ async def test_refs_are_listed_through_it(
 
 @pytest.mark.slow
 async def test_a_build_that_is_a_process_fetches_through_it(forge: Forge, proxy: ForwardProxy, tmp_path: Path) -> None:
-    sha = forge.create_repo("org", "repo", {"environment.yml": "dependencies: []\n"})
+    sha = forge.create_repo("org", "repo", {"Dockerfile": "FROM scratch\n"})
     executor = ProcessExecutor(tmp_path / "data", QUICK, ours(proxy, "inside.test,10.0.0.0/8"))
     attempt = attempt_of("http://forge.test/org/repo", sha)
     await executor.ensure(attempt)
     messages, _, outcome = await collect(executor.follow(attempt, ""))
     assert outcome is not None
     assert not outcome.ok
-    assert "a conda environment" in str(outcome), messages  # which it has read: it was fetched
+    assert "Dockerfile: the process executor" in str(outcome), messages  # which it has read: it was fetched
     assert "POST http://forge.test/org/repo/git-upload-pack" in proxy.requests
     content = b"".join(path.read_bytes() for path in (tmp_path / "data").rglob("*") if path.is_file())
     assert b"hunter2" not in content
