@@ -68,7 +68,7 @@ def report_on(folder: Path, executor: str) -> Report:
         report = replace(report, files_in=in_binder, files=files)
         return _with_plan(report, read(top), top)
     except StepError as error:
-        others = error.code == "unsupported_repository" and not isinstance(error, NowhereError)
+        others = error.has_code("unsupported_repository") and not isinstance(error, NowhereError)
         executors = _executors(executor, process=False, repo2docker=others)
         return replace(report, code=error.code, message=error.message, executors=executors)
 

@@ -1,5 +1,7 @@
 """The error that ends a build without an image."""
 
+from services.common.models.error_codes import ErrorCode
+
 
 class StepError(Exception):
     """A step of a build failed; `code` is from the closed list of errors, `message` is shown to the log's readers."""
@@ -8,6 +10,10 @@ class StepError(Exception):
         super().__init__(message)
         self.code = code
         self.message = message
+
+    def has_code(self, *codes: ErrorCode) -> bool:
+        """Return whether the error has one of `codes`."""
+        return self.code in codes
 
 
 def build_failed(message: str) -> StepError:
