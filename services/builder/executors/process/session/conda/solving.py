@@ -13,6 +13,8 @@ from services.builder.executors.process.session.errors import StepError, build_f
 from services.builder.executors.process.session.plan.refusals import quoted
 
 _STRICT = rattler.ChannelPriority.Strict
+_DISPENSABLE = {"conda"}
+"""Packages of the base without which an environment is still one: conda comes late for a new Python."""
 _CANCELLED = "cancelled"
 _ANY_CHANNEL = rattler.ChannelPriority.Disabled
 
@@ -54,7 +56,7 @@ class Solver:
         base = await self._base()
         say(f"Solving {job.file} with {', '.join(job.channels)}")
 
-        *readings, last = self._readings([*asked, *base])
+        *readings, last = self._readings(asked, base)
         for reading in readings:
             try:
                 return Solution(await self._solve(reading), has_base=bool(base))
@@ -62,29 +64,37 @@ class Solver:
                 say(f"There is no solution {reading.note}: looking for another one")
         return Solution(await self._solve(last), has_base=bool(base))
 
-    def _readings(self, specs: list[rattler.MatchSpec]) -> Iterator[_Reading]:
+    def _readings(self, asked: list[rattler.MatchSpec], base: list[rattler.MatchSpec]) -> Iterator[_Reading]:
         job = self._job
-        last = specs
         if job.default_python:
             python = rattler.MatchSpec(f"python {job.default_python}.*")
-            yield _Reading([*specs, python], _STRICT, f"with Python {job.default_python}, the default here")
-            last = [*specs, rattler.MatchSpec("python")]
-        yield _Reading(last, _STRICT, "with each package from the first channel that has it")
+            yield _Reading(
+                [*asked, *base, python], _STRICT, f"with Python {job.default_python}, the default for repositories"
+            )
+            asked = [*asked, rattler.MatchSpec("python")]
+        necessary = [spec for spec in base if _name(spec) not in _DISPENSABLE]
+        if necessary != base:
+            yield _Reading([*asked, *base], _STRICT, f"with {', '.join(sorted(_DISPENSABLE))} in the environment")
+        yield _Reading([*asked, *necessary], _STRICT, "with each package from the first channel that has it")
         if len(job.channels) > 1:
-            yield _Reading(last, _ANY_CHANNEL, "with packages from any channel")
+            yield _Reading([*asked, *necessary], _ANY_CHANNEL, "with packages from any channel")
 
     async def _base(self) -> list[rattler.MatchSpec]:
-        """Return the specifications of Jupyter if the channels have all of it; an empty list otherwise."""
+        """Return the specifications of Jupyter if the channels have all of it; an empty list otherwise.
+
+        conda is left out if it is all that is missing.
+        """
         base = [_spec(text, "BINDERY_CONDA_BASE_PACKAGES") for text in self._job.base]
         if not base:
             return []
 
         found = await self._gateway.query(self._channels, self._platforms, base, recursive=False)
         names = {record.name.normalized for records in found for record in records}
-        missing = [name for name in map(_name, base) if name not in names]
-        if missing:
-            say(f"The channels have no {', '.join(missing)}: Jupyter comes from the package index")
-        return [] if missing else base
+        missing = {_name(spec) for spec in base} - names
+        if missing <= _DISPENSABLE:
+            return [spec for spec in base if _name(spec) not in missing]
+        say(f"The channels have no {', '.join(sorted(missing))}: Jupyter comes from the package index")
+        return []
 
     async def _solve(self, reading: _Reading) -> list[rattler.RepoDataRecord]:
         try:

@@ -25,7 +25,7 @@ async def test_a_package_that_is_not_there_for_the_default_python_brings_another
     installs.channel("main", [stand_in("3.9.1"), stand_in("3.12.4"), old])
     installed = await installs.install("old", default_python="3.12")
     assert installed.packages == {"python": "3.9.1", "old": "1.0"}
-    assert "There is no solution with Python 3.12, the default here" in installed.text
+    assert "There is no solution with Python 3.12, the default for repositories" in installed.text
 
 
 async def test_the_first_channel_that_has_a_package_gives_it(installs: Installs) -> None:
@@ -54,6 +54,21 @@ async def test_jupyter_comes_from_the_channels_if_they_have_all_of_it(installs: 
     installed = await installs.install(conda_base_packages=JUPYTER, conda_default_channels=("all",))
     assert installed.has_base
     assert installed.packages.keys() == {"python", *JUPYTER}
+
+
+async def test_conda_is_left_out_where_there_is_none(installs: Installs) -> None:
+    lab = CondaPackage(name="jupyterlab")
+    base = ("jupyterlab", "conda")
+    installs.channel("main", [stand_in(), lab])
+    missing = await installs.install(conda_base_packages=base)
+    assert (missing.has_base, set(missing.packages)) == (True, {"python", "jupyterlab"})
+    installs.channel("late", [stand_in(), lab, CondaPackage(name="conda", depends=("python 3.2.*",))])
+    late = await installs.install(conda_base_packages=base, conda_default_channels=("late",))
+    assert (late.has_base, set(late.packages)) == (True, {"python", "jupyterlab"})
+    assert "There is no solution with conda in the environment" in late.text
+    installs.channel("now", [stand_in(), lab, CondaPackage(name="conda", depends=("python",))])
+    now = await installs.install(conda_base_packages=base, conda_default_channels=("now",))
+    assert set(now.packages) == {"python", "jupyterlab", "conda"}
 
 
 async def test_rs_kernel_comes_with_r(installs: Installs) -> None:
