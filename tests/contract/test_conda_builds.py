@@ -89,10 +89,10 @@ async def test_a_build_that_is_stopped_half_way_leaves_nothing_running_and_a_cac
     attempt = attempt_of(*serve({"environment.yml": "channels: [lab, nodefaults]\ndependencies: [large]\n"}))
     again = replace(attempt, build_id=attempt.build_id.replace("-1", "-2"))
     with ChannelServer(tmp_path / "channels") as server:
-        server.halves.add("large-1.0-0.tar.bz2")
+        server.halves |= {"large-1.0-0.tar.bz2", stand_in().file_name}
         executor = ProcessExecutor(tmp_path / "data", _settings(server.url))
         await executor.ensure(attempt)
-        await until(lambda: bool(server.halves_sent), "half of the package is sent")
+        await until(lambda: len(server.halves_sent) == 2, "half of each package is sent")
         await executor.stop(attempt)
         assert processes_mentioning([attempt.build_id]) == []
         assert not Layout(tmp_path / "data").image(attempt.build_id).path.exists()
