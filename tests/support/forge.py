@@ -172,6 +172,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(Page(404, {"Content-Type": "text/plain"}, b"There is nothing here."))
 
     do_POST = do_GET  # noqa: N815 - http.server calls it so
+    do_HEAD = do_GET  # noqa: N815
 
     def _api(self, parts: list[str]) -> None:
         if len(parts) > 5 and parts[1] == "repos" and parts[4] == "commits":
@@ -241,6 +242,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Connection", "close")
             self.close_connection = True
         self.end_headers()
+        if self.command == "HEAD":
+            return
         for chunk in [page.body] if isinstance(page.body, bytes) else page.body:
             try:
                 self.wfile.write(chunk)
