@@ -10,9 +10,10 @@ A folder is what a repository holds, with these files that are not committed:
 - `case.toml`: what a folder can't say (`tests/support/cases.py` has the fields), if there is anything.
 
 In each text, `@PYTHON@` stands for a version of Python that is installed, `@GIT@` for the address of this case's other
-repositories, `@INDEX@` for that of its package index, and what else the fixture `case_variables` names.
+repositories, `@INDEX@` for that of its package index, `@CHANNEL@` for that of a conda channel, and `@JUPYTER@` for an
+image of the engine that a Dockerfile may begin with.
 
-To add a case, add a folder. By hand:
+To add a case, add a folder, and name it in a row of `docs/authors.md`. By hand:
 
     python -m tests.repositories             # every case, and a table of their outcomes
     python -m tests.repositories -k editable

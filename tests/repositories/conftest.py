@@ -3,10 +3,12 @@
 The folders of cases are data: pytest looks for no tests in them.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import pytest
 
+from tests.support.conda_channel import ChannelServer, make_channel
+from tests.support.conda_packages import interpreter, places, tool
 from tests.support.forge import Forge
 from tests.support.leftovers import Listing
 from tests.support.stack import Stack, share_packages
@@ -21,9 +23,12 @@ def forge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forge]:
 
 
 @pytest.fixture(scope="session")
-def case_variables() -> Mapping[str, str]:
-    """What stands for `@NAME@` in the texts of every case, beside what each case has of its own."""
-    return {}
+def channel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a conda channel: this machine's Python, and small packages."""
+    folder = tmp_path_factory.mktemp("channels")
+    make_channel(folder / "orchard", [interpreter(), places(), tool()])
+    with ChannelServer(folder) as server:
+        yield f"{server.url}/orchard"
 
 
 @pytest.fixture(scope="session")

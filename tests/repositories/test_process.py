@@ -1,6 +1,6 @@
 """Every case with the process executor: from its link to a server that is right, or to its author's error."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,15 +17,13 @@ Launch = Callable[[Case], None]
 
 
 @pytest.fixture
-def launch(
-    stack: Stack, forge: Forge, idle: Listing, case_variables: Mapping[str, str], tmp_path: Path
-) -> Launch:
+def launch(request: pytest.FixtureRequest, stack: Stack, forge: Forge, idle: Listing, tmp_path: Path) -> Launch:
     """Launch a case, see what it must come to, and that nothing of it is left."""
 
     def launch(case: Case) -> None:
+        variables = {"CHANNEL": request.getfixturevalue("channel")} if case.mentions("CHANNEL") else {}
         try:
-            repository = CaseRepository(case=case, forge=forge, folder=tmp_path, variables=case_variables)
-            launch_case(stack, repository, "process")
+            launch_case(stack, CaseRepository(case=case, forge=forge, folder=tmp_path, variables=variables), "process")
         finally:
             leave_nothing(stack)
         until_back_to(stack, idle)

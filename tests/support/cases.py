@@ -83,6 +83,11 @@ class Case:
         code, *words = file.read_text().splitlines()
         return Problem(code, tuple(words))
 
+    def mentions(self, variable: str) -> bool:
+        """Return whether `@NAME@` stands in one of its texts."""
+        files = (path for path in self.folder.rglob("*") if path.is_file())
+        return any(f"@{variable}@".encode() in path.read_bytes() for path in files)
+
     @property
     def programs(self) -> dict[str, bytes]:
         """The contents of `verify` and `verify.cell`, as far as there are any."""
