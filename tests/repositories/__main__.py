@@ -1,4 +1,7 @@
-"""Every case, launched, and a table of their outcomes: `python -m tests.repositories [arguments of pytest]`."""
+"""Every case, launched, and a table of their outcomes: `python -m tests.repositories [arguments of pytest]`.
+
+With an engine, or where it can start one, those that repo2docker builds are launched by that, too.
+"""
 
 import sys
 
@@ -6,7 +9,7 @@ import pytest
 
 from tests.support.paths import TESTS
 
-FILES = ("repositories/test_process.py",)
+FILES = ("repositories/test_process.py", "docker/test_repositories_long.py")
 
 
 def main() -> int:

@@ -10,7 +10,8 @@ from tests.support.paths import CHECKOUT
 
 PREFIX = "bindery-tests"
 REPO2DOCKER = CHECKOUT / "deploy" / "images" / "repo2docker"
-JUPYTER = Path(__file__).parent / "images" / "jupyter"
+IMAGES = Path(__file__).parent / "images"
+JUPYTER = IMAGES / "jupyter"
 SOURCES = Path("/etc/apt/sources.list.d/debian.sources")
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 SUITE = "trixie"
