@@ -20,9 +20,11 @@ _LOCK_TRY_SECONDS = 0.01
 
 
 class Manifest(BaseModel):
-    """`bindery.json`, written last: an image folder without it is half built.
+    """`image.json`, written last: an image folder without it is half built.
 
-    `size_bytes` counts a file once for each link to it; `start` is the path of the start script in the repository.
+    `size_bytes` is the size of its blocks. `program` is the name of the program in the environment that serves it;
+    None without any. `start` is the path of the start script in the repository. `is_layered` tells that it needs
+    overlays, over the base that `base` names if there is one.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -36,6 +38,9 @@ class Manifest(BaseModel):
     created: str
     size_bytes: int
     start: str | None
+    program: str | None = None
+    is_layered: bool = False
+    base: str | None = None
 
 
 class Exit(BaseModel):
@@ -63,6 +68,7 @@ class Layout:
     def __init__(self, data_dir: Path) -> None:
         self.data = data_dir.absolute()
         self.images = self.data / "images"
+        self.bases = self.data / "bases"
         self.builds = self.data / "builds"
         self.servers = self.data / "servers"
         self.conda_cache = self.data / "cache" / "conda"
@@ -78,7 +84,7 @@ class Layout:
 
     def images_of(self, image: str) -> list["ImageFolder"]:
         """Return the finished folders of an image, the newest attempt first."""
-        folders = [ImageFolder(path.parent) for path in self.images.glob(f"{image_key(image)}-*/bindery.json")]
+        folders = [ImageFolder(path.parent) for path in self.images.glob(f"{image_key(image)}-*/image.json")]
         finished = [folder for folder in folders if folder.manifest()]
         return sorted(finished, key=lambda folder: folder.attempt, reverse=True)
 
@@ -101,6 +107,7 @@ class BuildFolder:
         self.log = path / "log"
         self.exit_path = path / "exit.json"
         self.session_path = path / "session.json"
+        self.home = path / "home"
         self.epoch = path / "epoch"
         self.run = path / "run"
         self.lock_path = path / "lock"
@@ -145,16 +152,20 @@ class BuildFolder:
 
 
 class ImageFolder:
-    """`<data>/images/<build id>/`: the environment in `env`, the repository in `repo`, HOME in `home`."""
+    """`<data>/images/<build id>/`: the environment in `env`, and the repository in `repo`, which is the home folder.
+
+    `env_changes` is what lies over `env`, and `runtime` starts servers of the image.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.build_id = path.name
         self.env = path / "env"
         self.repo = path / "repo"
-        self.home = path / "home"
-        self.manifest_path = path / "bindery.json"
+        self.env_changes = path / "env-changes"
+        self.runtime = path / "image_runtime"
         self.activation_path = path / "activation.json"
+        self.manifest_path = path / "image.json"
         self.last_launched_path = path / "last-launched"
 
     @property
@@ -185,6 +196,27 @@ class ImageFolder:
     def remove(self) -> None:
         """Remove the folder, half built or not. Do nothing if it does not exist."""
         remove_tree(self.path)
+
+
+def size_bytes(folder: Path, *, enough: int | None = None) -> int:
+    """Return the size of the blocks of what is below `folder`, each file once. Counting may stop past `enough`."""
+    total = 0
+    linked: set[tuple[int, int]] = set()
+    for parent, _, files in os.walk(folder):
+        for name in files:
+            try:
+                status = os.lstat(os.path.join(parent, name))  # noqa: PTH118 -- twice as fast, and it counts
+            except FileNotFoundError:
+                continue
+            if status.st_nlink > 1:
+                file = (status.st_dev, status.st_ino)
+                if file in linked:
+                    continue
+                linked.add(file)
+            total += status.st_blocks * 512
+        if enough is not None and total > enough:
+            break
+    return total
 
 
 def write_atomically(path: Path, text: str) -> None:
