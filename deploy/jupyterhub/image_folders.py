@@ -9,8 +9,6 @@ import fcntl
 import hashlib
 import json
 import os
-import shutil
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -20,30 +18,18 @@ from deploy.jupyterhub.files import remove_tree, write_json
 from deploy.jupyterhub.processes import Identity, identify
 
 
-class CopyCancelledError(Exception):
-    """The copy was cancelled."""
-
-
 @dataclass(frozen=True)
 class ImageFolder:
-    """One finished image: an environment in `env`, the repository in `repo`, its HOME in `home`."""
+    """One finished image. `program` is what serves it; None without Jupyter. It needs overlays if `is_layered`."""
 
     path: Path
-    start: str | None
+    program: str | None
+    is_layered: bool
 
     @property
     def build_id(self) -> str:
         """Id of the build, which is the folder's name."""
         return self.path.name
-
-    @property
-    def jupyter(self) -> Path | None:
-        """Program that serves this image: JupyterLab's if it is there, else Notebook's; None without either."""
-        for program, package in (("jupyter-lab", "jupyterlab"), ("jupyter-notebook", "notebook")):
-            script = self.path / "env" / "bin" / program
-            if script.is_file() and any(self.path.glob(f"env/lib/python*/site-packages/{package}/__init__.py")):
-                return script
-        return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,14 +55,12 @@ class ServerRecord:
 
 
 class ServerFolder:
-    """Folder of one server: a copy of the repository to work in, a HOME and a log."""
+    """Folder of one server: what it changes, what Jupyter writes while it runs, and a log."""
 
     def __init__(self, data_dir: Path, server: str) -> None:
         self.server = server
         self.path = data_dir / "servers" / hashlib.sha256(server.encode()).hexdigest()[:24]
         self.record_path = self.path.with_suffix(".json")
-        self.work = self.path / "work"
-        self.home = self.path / "home"
         self.runtime = self.path / "runtime"
         self.configuration = self.path / "jupyter"
         self.log = self.path / "server.log"
@@ -93,24 +77,10 @@ class ServerFolder:
         """Replace the record of this server."""
         write_json(self.record_path, asdict(record))
 
-    def fill_from(self, image: ImageFolder, stop_requested: threading.Event) -> None:
-        """Copy the image's repository and HOME here. Raise `CopyCancelledError` once `stop_requested` is set."""
-
-        def copy(source: str, target: str) -> str:
-            if stop_requested.is_set():
-                raise CopyCancelledError
-            return shutil.copy2(source, target)
-
+    def make(self) -> None:
+        """Make the folder anew."""
         remove_tree(self.path)
         self.path.mkdir(parents=True, mode=0o700)
-        shutil.copytree(image.path / "repo", self.work, symlinks=True, copy_function=copy)
-
-        home = image.path / "home"
-        if home.is_dir():
-            without_caches = shutil.ignore_patterns(".cache")
-            shutil.copytree(home, self.home, symlinks=True, copy_function=copy, ignore=without_caches)
-
-        self.home.mkdir(exist_ok=True)
         self.runtime.mkdir(mode=0o700)
 
     def remove(self) -> None:
@@ -119,15 +89,15 @@ class ServerFolder:
         self.record_path.unlink(missing_ok=True)
 
 
-def claim(data_dir: Path, image: str, server: ServerFolder) -> ImageFolder | None:
+def claim(data_dir: Path, image: str, server: ServerFolder, *, has_overlays: bool) -> ImageFolder | None:
     """Find the newest folder of an image and mark it as used by `server`, which is about to start.
 
-    Return None if there is no such image. Block while the builder chooses an image to remove.
+    Return None if there is no such image that can be run here. Block while the builder chooses an image to remove.
     """
     images = data_dir / "images"
     images.mkdir(parents=True, exist_ok=True)
     with _locked(images / ".lock"):
-        folder = _find(images, image)
+        folder = _find(images, image, has_overlays=has_overlays)
         if folder is None:
             return None
 
@@ -148,14 +118,16 @@ def claim(data_dir: Path, image: str, server: ServerFolder) -> ImageFolder | Non
         return folder
 
 
-def _find(images: Path, image: str) -> ImageFolder | None:
+def _find(images: Path, image: str, *, has_overlays: bool) -> ImageFolder | None:
     key = hashlib.sha256(image.encode()).hexdigest()[:24]
     attempts: dict[int, ImageFolder] = {}
-    for manifest_path in images.glob(f"{key}-*/bindery.json"):
+    for manifest_path in images.glob(f"{key}-*/image.json"):
         attempt = manifest_path.parent.name.rpartition("-")[2]
         try:
             manifest = json.loads(manifest_path.read_text())
-            attempts[int(attempt)] = ImageFolder(manifest_path.parent, manifest["start"])
+            folder = ImageFolder(manifest_path.parent, manifest["program"], manifest["is_layered"])
+            if has_overlays or not folder.is_layered:
+                attempts[int(attempt)] = folder
         except (OSError, ValueError, KeyError, TypeError):
             continue
     return attempts[max(attempts)] if attempts else None

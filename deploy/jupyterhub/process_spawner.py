@@ -5,8 +5,6 @@ import os
 import re
 import subprocess
 import sys
-import threading
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -16,10 +14,9 @@ from urllib.parse import quote
 from jupyterhub.spawner import Spawner
 from jupyterhub.utils import maybe_future
 from tornado.web import HTTPError
-from traitlets import Float, Integer, Unicode
+from traitlets import Bool, Float, Integer, Unicode
 
 from deploy.jupyterhub import processes
-from deploy.jupyterhub.activation import activated
 from deploy.jupyterhub.activity import ServerActivityMixin, naive_now
 from deploy.jupyterhub.binder_spawner import BinderSpawnerMixin, refusal
 from deploy.jupyterhub.environment import server_environment
@@ -36,12 +33,15 @@ _HUB_VARIABLES = ("JUPYTERHUB_BASE_URL", "JUPYTERHUB_SERVICE_PREFIX", "JUPYTERHU
 IMAGE_NOT_FOUND = "image not found"
 """Beginning of the message for a missing image; the launcher then has the image rebuilt."""
 
+OVERLAYS_REFUSED = 71
+"""Exit status of an image that needs overlays where the system refuses them (`image_runtime/serving.py`)."""
+
 _PORT_TAKEN = re.compile(r"port [0-9]+ is (already in use|not available)", re.IGNORECASE)
 """Message of a Jupyter Server whose port was taken between its choice and its use."""
 
 
 class ProcessImageSpawner(ProgressMixin, ServerActivityMixin, BinderSpawnerMixin, Spawner):
-    """Starts a server from `<data>/images/<build id>/`, in a copy of its repository.
+    """Starts a server from `<data>/images/<build id>/`; what it changes, it changes for itself.
 
     Nothing is isolated: the server runs as the hub's own user. The spawner is meant for one's own machine.
     """
@@ -49,6 +49,7 @@ class ProcessImageSpawner(ProgressMixin, ServerActivityMixin, BinderSpawnerMixin
     has_notebook_app_args = False
     image = Unicode(help="The image of the launch.")
     data_dir = Unicode(config=True, help="The installation's data folder.")
+    uses_overlays = Bool(True, config=True, help="Whether images that need overlay mounts are run.")
     answer_timeout_seconds = Float(60, config=True, help="How long a server may take from its start to its answer.")
     port_tries = Integer(
         3,
@@ -143,44 +144,46 @@ class ProcessImageSpawner(ProgressMixin, ServerActivityMixin, BinderSpawnerMixin
     async def _start(self) -> str:
         folder = self.folder
         await self._end()  # a hub that was killed during a start leaves its processes
-        image = await asyncio.to_thread(claim, Path(self.data_dir).absolute(), self.image, folder)
+        data_dir = Path(self.data_dir).absolute()
+        image = await asyncio.to_thread(claim, data_dir, self.image, folder, has_overlays=self.uses_overlays)
         if image is None:
             raise refusal(400, f"{IMAGE_NOT_FOUND}: there is no image {self.image} here")
-        if image.jupyter is None:
+        if image.program is None:
             raise refusal(500, "Neither JupyterLab nor Notebook is installed in the image")
 
-        self.report_progress("Copying the repository")
-        await _copy_in_thread(folder.fill_from, image)
+        await asyncio.to_thread(folder.make)
         write_configuration(folder.configuration)
 
-        self.report_progress(f"Starting {image.jupyter.name}")
-        self._popen = self._run(image, image.jupyter, folder)
+        self.report_progress(f"Starting {image.program}")
+        self._popen = self._run(image, folder)
         self.report_progress("Waiting for Jupyter to answer")
         for tries_left in reversed(range(self.port_tries)):
             if await self._wait_for_answer(folder):
                 break
-            message = f"The server ended with exit status {self._popen.poll()} before it answered"
+            status = self._popen.poll()
+            if status == OVERLAYS_REFUSED and image.is_layered:
+                raise refusal(400, f"{IMAGE_NOT_FOUND}: {log_tail(folder.log)}")
+            message = f"The server ended with exit status {status} before it answered"
             tail = log_tail(folder.log)
             if not tries_left or not _PORT_TAKEN.search(tail):
                 raise refusal(500, _with_log(message, tail))
 
             await self._end_processes()
             folder.log.write_bytes(b"")
-            self._popen = self._run(image, image.jupyter, folder)
+            self._popen = self._run(image, folder)
         self.report_progress("Jupyter answers")
         return f"http://127.0.0.1:{self.port}"
 
-    def _run(self, image: ImageFolder, jupyter: Path, folder: ServerFolder) -> subprocess.Popen[bytes]:
+    def _run(self, image: ImageFolder, folder: ServerFolder) -> subprocess.Popen[bytes]:
         self.port = 0  # the system chooses it, so that no other process can take it first
         self._image_folder = image
-        command = [str(jupyter), *self.get_args()]
-        if image.start:
-            command = [str(folder.work / image.start), *command]
+        # The image knows how it is run: where its environment and its repository are for this server, and what starts.
+        command = [sys.executable, "-Es", "-m", "image_runtime", str(folder.path), *self.get_args()]
 
         with folder.log.open("ab") as log:
             popen = subprocess.Popen(
                 command,
-                cwd=folder.work,
+                cwd=image.path,
                 env=self.get_env(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -234,7 +237,7 @@ class ProcessImageSpawner(ProgressMixin, ServerActivityMixin, BinderSpawnerMixin
     async def _own_ports(self, folder: ServerFolder) -> list[int]:
         if self._process is None:
             return []
-        return await asyncio.to_thread(server_ports, self._process, folder.home, folder.runtime)
+        return await asyncio.to_thread(server_ports, self._process, str(folder.path), folder.runtime)
 
     async def _last_used(self) -> datetime:
         # A request shows the token, so it must not go to another process that listens at this port.
@@ -246,9 +249,7 @@ class ProcessImageSpawner(ProgressMixin, ServerActivityMixin, BinderSpawnerMixin
         """Return the whole environment of the server: only named variables, so that no secret of the hub is in it."""
         if self._image_folder is None:
             return {}
-        image = self._image_folder.path
-        env = server_environment(os.environ, image / "env", self.folder.home, hub_prefix=sys.prefix)
-        env = activated(env, image)
+        env = server_environment(os.environ, hub_prefix=sys.prefix) | {processes.RUN_VARIABLE: str(self.folder.path)}
         hub_env = super().get_env()
         env |= {name: hub_env[name] for name in _HUB_VARIABLES if hub_env.get(name)}
         for name, value in self.environment.items():
@@ -262,7 +263,6 @@ class ProcessImageSpawner(ProgressMixin, ServerActivityMixin, BinderSpawnerMixin
         ours = [
             "--ServerApp.port_retries=0",
             "--ServerApp.open_browser=False",
-            f"--ServerApp.root_dir={self.folder.work}",
             # JupyterLab would ask about news and look for updates; a server that lives for an hour needs neither.
             "--LabApp.news_url=None",
             "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
@@ -328,7 +328,7 @@ class ProcessImageSpawner(ProgressMixin, ServerActivityMixin, BinderSpawnerMixin
             process = process or record.process
 
         try:
-            await processes.end(process, folder.home, term_seconds=self.term_timeout_seconds)
+            await processes.end(process, str(folder.path), term_seconds=self.term_timeout_seconds)
         except TimeoutError:
             self.log.error("Some processes of %s could not be killed", self._log_name)
 
@@ -336,18 +336,6 @@ class ProcessImageSpawner(ProgressMixin, ServerActivityMixin, BinderSpawnerMixin
             self._popen.poll()  # reaps the process
         if process:
             (self._records / f"{process.pid}.json").unlink(missing_ok=True)
-
-
-async def _copy_in_thread(copy: Callable[[ImageFolder, threading.Event], None], image: ImageFolder) -> None:
-    """Run `copy` in a thread, which ends before this coroutine does, even if that is cancelled."""
-    stop_requested = threading.Event()
-    work = asyncio.create_task(asyncio.to_thread(copy, image, stop_requested))
-    try:
-        await asyncio.shield(work)
-    except asyncio.CancelledError:
-        stop_requested.set()  # or the thread would keep writing into a folder that is being removed
-        await asyncio.wait([work])
-        raise
 
 
 def _with_log(message: str, tail: str) -> str:

@@ -7,12 +7,14 @@ import signal
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import psutil
 
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 _POLL_SECONDS = 0.02
+
+RUN_VARIABLE = "BINDERY_RUN"
+"""Tells in the environment of each program to which server it belongs: by that server's folder."""
 
 
 @dataclass(frozen=True)
@@ -70,34 +72,37 @@ def descendants(pid: int) -> set[int]:
         return set()
 
 
-def with_home(home: Path) -> set[int]:
-    """Return the running processes whose HOME is `home`, even if their parent has died (Linux; elsewhere none)."""
+def of_run(run: str) -> set[int]:
+    """Return the running processes of a server, even if their parent has died (Linux; elsewhere none).
+
+    `run` is what the server's programs have in `RUN_VARIABLE`.
+    """
     if not psutil.LINUX:
         return set()
-    return {pid for pid in psutil.pids() if _has_home(pid, home) and start_time(pid) is not None}
+    return {pid for pid in psutil.pids() if _is_of_run(pid, run) and start_time(pid) is not None}
 
 
-def _has_home(pid: int, home: Path) -> bool:
+def _is_of_run(pid: int, run: str) -> bool:
     try:
-        return psutil.Process(pid).environ().get("HOME") == str(home)
+        return psutil.Process(pid).environ().get(RUN_VARIABLE) == run
     except (psutil.Error, OSError):
         return False
 
 
-def belongs(pid: int, leader: Identity, home: Path) -> bool:
-    """Return whether a process is `leader`, was started by it, or has `home` as its HOME (Linux)."""
-    if psutil.LINUX and _has_home(pid, home):
+def belongs(pid: int, leader: Identity, run: str) -> bool:
+    """Return whether a process is `leader`, was started by it, or is of the run `run` (Linux)."""
+    if psutil.LINUX and _is_of_run(pid, run):
         return True
     return leader.is_alive and (pid == leader.pid or pid in descendants(leader.pid))
 
 
-async def end(leader: Identity | None, home: Path, *, term_seconds: float, kill_seconds: float = 5) -> None:
-    """End `leader`, everything it started and everything with `home` as HOME: SIGTERM, then SIGKILL.
+async def end(leader: Identity | None, run: str, *, term_seconds: float, kill_seconds: float = 5) -> None:
+    """End `leader`, everything it started and everything of the run `run`: SIGTERM, then SIGKILL.
 
     The leader's process group alone would not do: a terminal and a kernel are sessions of their own. SIGKILL follows
     after `term_seconds`. Raise `TimeoutError` if a process is still running `kill_seconds` later.
     """
-    family = await asyncio.to_thread(_family, leader, home)
+    family = await asyncio.to_thread(_family, leader, run)
     if leader and leader.is_alive:
         _signal_group(leader.pid, signal.SIGTERM)
         awaited = {leader}
@@ -113,7 +118,7 @@ async def end(leader: Identity | None, home: Path, *, term_seconds: float, kill_
                 await asyncio.sleep(_POLL_SECONDS)
 
     async with asyncio.timeout(kill_seconds):
-        while family := await asyncio.to_thread(_survivors, family, home):
+        while family := await asyncio.to_thread(_survivors, family, run):
             for process in family:
                 _signal(process, signal.SIGKILL)
             await asyncio.sleep(_POLL_SECONDS)
@@ -129,22 +134,22 @@ def kill(leader: Identity) -> None:
         _signal(process, signal.SIGKILL)
 
 
-def _family(leader: Identity | None, home: Path) -> set[Identity]:
-    """Return the processes that `leader` started or that have `home` as HOME.
+def _family(leader: Identity | None, run: str) -> set[Identity]:
+    """Return the processes that `leader` started or that are of the run.
 
     Each process of the machine is read, which takes some milliseconds: not to be called on the event loop.
     """
-    family = _identities(with_home(home))
+    family = _identities(of_run(run))
     if leader and leader.is_alive:
         family |= _identities(descendants(leader.pid))
     return family
 
 
-def _survivors(family: set[Identity], home: Path) -> set[Identity]:
+def _survivors(family: set[Identity], run: str) -> set[Identity]:
     """Return the members of `family` that still run, and their descendants; slow for the same reason as `_family`."""
     alive = {process for process in family if process.is_alive}
     started = {pid for process in alive for pid in descendants(process.pid)}
-    return alive | _identities(started) | _identities(with_home(home))
+    return alive | _identities(started) | _identities(of_run(run))
 
 
 def _identities(pids: Iterable[int]) -> set[Identity]:

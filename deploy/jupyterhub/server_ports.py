@@ -15,13 +15,14 @@ from deploy.jupyterhub.processes import Identity, belongs
 _FILES = ("jpserver-*.json", "nbserver-*.json")
 
 
-def server_ports(leader: Identity, home: Path, runtime: Path) -> list[int]:
+def server_ports(leader: Identity, run: str, runtime: Path) -> list[int]:
     """Return the ports at which the server of a session may answer; empty while it listens at none.
 
-    `leader` is the session's first process. If no Jupyter of the session has written a port, the ports of `leader`
+    `leader` is the first process of the session, whose programs have `run` in `RUN_VARIABLE`. If no Jupyter of the
+    session has written a port, the ports of `leader`
     itself count: a `start` script may have become another server.
     """
-    candidates = [(pid, port) for pid, port in _written_ports(runtime) if belongs(pid, leader, home)]
+    candidates = [(pid, port) for pid, port in _written_ports(runtime) if belongs(pid, leader, run)]
     if not candidates and leader.is_alive:
         return listening_ports(leader.pid)
 

@@ -42,14 +42,17 @@ def process_start_time(pid: int) -> str | None:
         return None
 
 
-def home_of(pid: int) -> Path | None:
-    """Return the HOME in the environment of a process; None if it has none, has ended or is another user's."""
+def run_of(pid: int) -> Path | None:
+    """Return the folder of the build or server that a process belongs to; None if it belongs to none that we may see.
+
+    Builder and spawner tell it to their programs in this variable.
+    """
     try:
-        home = psutil.Process(pid).environ().get("HOME")
+        run = psutil.Process(pid).environ().get("BINDERY_RUN")
     except psutil.Error:
         return None
 
-    return Path(home) if home else None
+    return Path(run) if run else None
 
 
 def has_our_root(pid: int) -> bool:

@@ -11,8 +11,8 @@ with code of their own, since neither may import from here. The writer of a reco
 ended; records of ended processes are harmless.
 
 What a build or a server has started may have lost its parent and have a session of its own: `nohup` in a terminal
-whose shell has ended, `setsid` in a start script. Such a process is recognized by its HOME: each build and each server
-has its own.
+whose shell has ended, `setsid` in a start script. Such a process is recognized by the variable BINDERY_RUN: each build
+and each server has a folder of its own there.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ from pathlib import Path
 
 import psutil
 
-from deploy.local.process_table import has_our_root, home_of, process_start_time, process_table
+from deploy.local.process_table import has_our_root, process_start_time, process_table, run_of
 
 POLL_SECONDS = 0.02
 """How often it is looked whether processes have ended."""
@@ -112,34 +112,34 @@ def family(roots: Iterable[Process]) -> list[Process]:
     return list(members.values())
 
 
-def by_home(folders: Sequence[Path]) -> list[Process]:
-    """Return the processes whose HOME is below one of `folders`, with or without a parent (Linux; elsewhere none)."""
+def by_run(folders: Sequence[Path]) -> list[Process]:
+    """Return the processes of runs below one of `folders`, with or without a parent (Linux; elsewhere none)."""
     if not psutil.LINUX:
         return []
 
     return [
-        Process(row.pid, row.start_time, f"background job of {folder.name}/{home.relative_to(folder).parts[0]}")
+        Process(row.pid, row.start_time, f"background job of {folder.name}/{run.relative_to(folder).parts[0]}")
         for row in process_table()
-        if has_our_root(row.pid) and (home := home_of(row.pid))
+        if has_our_root(row.pid) and (run := run_of(row.pid))
         for folder in folders
-        if folder in home.parents
+        if folder in run.parents
     ]
 
 
-def orphans(roots: Iterable[Process], homes: Sequence[Path]) -> list[Process]:
-    """Return the processes with a HOME below `homes` that belong to none of `roots`: their parent has ended."""
+def orphans(roots: Iterable[Process], runs: Sequence[Path]) -> list[Process]:
+    """Return the processes of runs below `runs` that belong to none of `roots`: their parent has ended."""
     members = {process.pid for process in family(roots)} | {os.getpid()}
-    return [process for process in by_home(homes) if process.pid not in members]
+    return [process for process in by_run(runs) if process.pid not in members]
 
 
-def end_processes(roots: Iterable[Process], timeout_seconds: float, homes: Sequence[Path] = ()) -> list[Process]:
-    """End processes, their families and all with a HOME below `homes`: by SIGTERM, then by SIGKILL.
+def end_processes(roots: Iterable[Process], timeout_seconds: float, runs: Sequence[Path] = ()) -> list[Process]:
+    """End processes, their families and all of runs below `runs`: by SIGTERM, then by SIGKILL.
 
-    Returns those of `roots` that were running, and the orphans below `homes`. Blocks until all have ended; each step
+    Returns those of `roots` that were running, and the orphans below `runs`. Blocks until all have ended; each step
     takes at most `timeout_seconds`.
     """
     roots = [root for root in roots if root.is_running]
-    roots += orphans(roots, homes)
+    roots += orphans(roots, runs)
 
     everyone = family(roots)
     for process in everyone:
@@ -148,7 +148,7 @@ def end_processes(roots: Iterable[Process], timeout_seconds: float, homes: Seque
     _wait_until_ended(everyone, timeout_seconds)
 
     deadline = time.monotonic() + timeout_seconds
-    while remaining := family([*everyone, *by_home(homes)]):  # also processes that were started meanwhile
+    while remaining := family([*everyone, *by_run(runs)]):  # also processes that were started meanwhile
         for process in remaining:
             process.signal(signal.SIGKILL)
         everyone = remaining

@@ -120,7 +120,7 @@ def end_leftovers(settings: Settings) -> list[Process]:
     all have ended.
     """
     leftovers = [*_recorded_components(settings.run_dir), *running_processes(settings.processes_dir)]
-    processes = end_processes(leftovers, settings.stop_timeout_seconds, settings.home_dirs)
+    processes = end_processes(leftovers, settings.stop_timeout_seconds, settings.run_dirs)
 
     of_the_run = [settings.run_dir / RECORD, settings.run_dir / START_TOKEN]
     environments = settings.run_dir.glob(f"*{ENVIRONMENT_SUFFIX}")
@@ -134,7 +134,7 @@ def find_leftovers(settings: Settings) -> list[Process]:
     """Return the processes that a killed `up` has left behind and that still run."""
     components = [process for process in _recorded_components(settings.run_dir) if process.is_running]
     leftovers = components + running_processes(settings.processes_dir)
-    return leftovers + orphans(leftovers, settings.home_dirs)
+    return leftovers + orphans(leftovers, settings.run_dirs)
 
 
 def _recorded_components(run_dir: Path) -> list[Process]:

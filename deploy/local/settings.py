@@ -186,9 +186,9 @@ class Settings(BaseSettings):
         return self.run_dir / "processes"
 
     @property
-    def home_dirs(self) -> list[Path]:
-        """Folders that hold the HOMEs of builds and user servers, and no others."""
-        return [self.data_dir / name for name in ("servers", "images", "builds")]
+    def run_dirs(self) -> list[Path]:
+        """Folders that hold those of builds and user servers."""
+        return [self.data_dir / name for name in ("servers", "builds")]
 
     @property
     def logs_dir(self) -> Path:

@@ -97,6 +97,9 @@ OTHERS = {
 }
 """Variables that no settings class has, with their default and their meaning."""
 
+FOR_PROGRAMS = {"BINDERY_RUN"}
+"""What builds and servers are told, and nobody sets."""
+
 FOR_TESTS = {"BINDERY_TEST_CACHE", "BINDERY_TEST_ENGINE_CACHE"}
 """Variables that are not settings: only tests read them."""
 
@@ -124,7 +127,7 @@ def variables_in_code() -> set[str]:
         for path in (CHECKOUT / folder).rglob("*"):
             if path.suffix in {".py", ".sh", ".html", ".js"}:
                 variables |= set(re.findall(VARIABLE, path.read_text()))
-    return variables - FOR_TESTS
+    return variables - FOR_TESTS - FOR_PROGRAMS
 
 
 def known_names() -> str:
@@ -133,5 +136,5 @@ def known_names() -> str:
     `services/common/service/setting_names.py` reads it.
     """
     services = {name for _, kind, _ in GROUPS if issubclass(kind, ServiceSettings) for name in kind.model_fields}
-    names = {"services": sorted(services), "environment": sorted(documented_variables())}
+    names = {"services": sorted(services), "environment": sorted(documented_variables() | FOR_PROGRAMS)}
     return json.dumps(names, indent=1, sort_keys=True) + "\n"

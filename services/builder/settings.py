@@ -105,6 +105,11 @@ class BuilderSettings(RegistrySettings):
     )
 
     images_max_bytes: int = Field(20 * 2**30, description="Size of all images of the process executor together.")
+    image_overlays: bool = Field(
+        True,
+        description="Whether servers of the process executor share an image's files by overlay mounts, where the system"
+        " allows them. Otherwise each server gets copies. The hub reads the same variable.",
+    )
     images_grace_seconds: float = Field(
         600.0, ge=0, description="How long an image that was never launched is safe from removal."
     )
@@ -137,6 +142,12 @@ class BuilderSettings(RegistrySettings):
     base_packages: str = Field(
         "jupyterlab notebook ipykernel pip",
         description="Packages that are installed into every environment (process executor).",
+    )
+    base_max_age_seconds: float = Field(
+        7 * 86400.0,
+        ge=0,
+        description="How long those packages are taken from what a build with the same Python installed"
+        " (process executor). Later builds get new releases of them.",
     )
     default_python: str = Field(
         "",

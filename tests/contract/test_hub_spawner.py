@@ -64,6 +64,7 @@ def test_a_server_sees_its_launch_but_neither_secrets_nor_its_token_in_its_argum
     assert "BINDER_REPO_URL=https://example.org/r" in environment
     assert "BINDER_REQUEST=v2/git/x" in environment
     assert sorted(line for line in environment if line.startswith(("BINDERY", "JUPYTERHUB", "JPY"))) == [
+        f"BINDERY_RUN={ServerFolder(hub.data, 'bob/').path}",
         "JUPYTERHUB_BASE_URL=/",
         "JUPYTERHUB_SERVICE_PREFIX=/user/bob/",
         "JUPYTERHUB_USER=bob",
@@ -155,7 +156,7 @@ def test_a_leftover_is_ended_before_its_server_starts_again(hub: HubStack, envir
     eventually(partial(is_started, hub, "hal"), "the server's process is there")
     leftover = record_of(hub, "hal")
     hub.kill_hub()
-    # As if the hub had died between starting the process and writing it down: only its HOME tells of it.
+    # As if the hub had died between starting the process and writing it down: only BINDERY_RUN tells of it.
     ServerFolder(hub.data, "hal/").record_path.unlink()
     hub.start_hub()
     gate.touch()
@@ -233,9 +234,9 @@ def test_an_image_that_the_builder_built_is_served_with_its_requirements(hub: Hu
         f"import os, six; open({str(gate)!r}, 'w').write(os.environ['FROM_START'] + os.environ['HOME'] + os.getcwd())"
     )
     execute(hub, "vic", kernel_of(hub, "vic"), code, until_type="execute_reply")
-    place = ServerFolder(hub.data, "vic/")
-    assert gate.read_text() == f"yes{place.home}{place.work}"
-    assert (place.home / "made-by-postBuild").is_file()
+    repo = Layout(hub.data).image(attempt.build_id).repo
+    assert gate.read_text() == f"yes{repo}{repo}"
+    assert (repo / "made-by-postBuild").is_file()
     assert in_use(Layout(hub.data)) == {attempt.build_id}
     assert Layout(hub.data).image(attempt.build_id).launched_at() is not None
     asyncio.run(executor.remove(attempt.build_id))

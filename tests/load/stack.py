@@ -184,7 +184,7 @@ class LoadStack:
                 "v": 1, "image": image, "build_id": build_id, "repo_url": url, "ref": sha, "python": "3",
                 "created": "2026-01-01T00:00:00Z", "size_bytes": 1, "start": None,
             }  # fmt: skip
-            (folder / "bindery.json").write_text(json.dumps(manifest))
+            (folder / "image.json").write_text(json.dumps(manifest))
         return sha
 
     # What it costs

@@ -53,7 +53,7 @@ def nothing_is_left(hub: HubStack) -> Iterator[None]:
 def processes_at(folder: Path) -> list[str]:
     """Return the command lines of living processes whose environment or arguments name `folder`."""
     lines = subprocess.run(["ps", "-axeww", "-o", "stat=,args="], capture_output=True, text=True, check=True).stdout
-    return [line for line in lines.splitlines() if f"HOME={folder}" in line and not line.startswith("Z")]
+    return [line for line in lines.splitlines() if f"BINDERY_RUN={folder}" in line and not line.startswith("Z")]
 
 
 def is_gone(hub: HubStack, user: str) -> bool:

@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,6 +17,7 @@ from typing import Any, TypeVar
 import httpx
 import uv
 
+from services.builder.executors.process.session import image_runtime
 from services.builder.executors.process.session.layout import Manifest
 from tests.support.paths import CHECKOUT
 from tests.support.polling import eventually
@@ -66,8 +68,11 @@ def make_image(
         created="2026-01-01T00:00:00+00:00",
         size_bytes=1,
         start="start" if start is not None else None,
+        program="jupyter-lab" if (environment / "bin" / "jupyter-lab").exists() else None,
+        is_layered=True,
     )
-    (folder / "bindery.json").write_text(manifest.model_dump_json())
+    shutil.copytree(Path(image_runtime.__path__[0]), folder / "image_runtime")
+    (folder / "image.json").write_text(manifest.model_dump_json())
     return folder
 
 

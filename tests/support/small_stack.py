@@ -69,9 +69,9 @@ print(child.pid)
 """
 
 
-def start_detached(home: Path, code: str = STAYS) -> Process:
+def start_detached(run: Path, code: str = STAYS) -> Process:
     """Start a process whose parent has ended, in a session of its own, as `nohup` in a terminal leaves one behind."""
-    environ = os.environ | {"HOME": str(home)}
+    environ = os.environ | {"BINDERY_RUN": str(run)}
     command = [sys.executable, "-c", DETACHES.format(code=code)]
     process = subprocess.run(command, env=environ, stdout=subprocess.PIPE, text=True, check=True)
     return process_of(int(process.stdout), "detached")

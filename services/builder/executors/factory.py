@@ -41,7 +41,8 @@ def _process(settings: BuilderSettings) -> tuple[Executor, ImageLookup]:
     from services.builder.executors.process.settings import session_settings
 
     data_dir = settings.data_dir.absolute()
-    return ProcessExecutor(data_dir, session_settings(settings), settings.proxy), ProcessImages(data_dir)
+    executor = ProcessExecutor(data_dir, session_settings(settings), settings.proxy)
+    return executor, ProcessImages(data_dir, has_overlays=settings.image_overlays)
 
 
 def _docker(settings: BuilderSettings) -> tuple[Executor, ImageLookup]:

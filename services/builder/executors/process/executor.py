@@ -165,7 +165,7 @@ class ProcessExecutor:
 
             session = folder.session()
             if folder.exit() is None:
-                end_all([session] if session else [], image.home)
+                end_all([session] if session else [], str(folder.home))
             if folder.exit() is None:  # it may have ended by itself while it was being killed
                 error = ExitError(code="cancelled", message="The build was cancelled")
                 write_atomically(folder.exit_path, Exit(ok=False, error=error).model_dump_json())

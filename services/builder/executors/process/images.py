@@ -12,13 +12,14 @@ from services.builder.images import ExistingImage
 class ProcessImages:
     """The image folders under the data folder. A folder has no digest."""
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, *, has_overlays: bool) -> None:
         self._data_dir = data_dir
+        self._has_overlays = has_overlays
         self._layout = Layout(data_dir)
 
     async def find(self, image: str) -> ExistingImage | None:
         """Return the image, or None if there is no finished image of this name."""
-        folder = await asyncio.to_thread(image_folders.find, self._layout, image)
+        folder = await asyncio.to_thread(image_folders.find, self._layout, image, has_overlays=self._has_overlays)
         return ExistingImage() if folder and folder.manifest() else None
 
     async def health_problem(self) -> str | None:

@@ -16,6 +16,8 @@ def session_settings(settings: BuilderSettings) -> SessionSettings:
         max_lfs_bytes=settings.fetch_lfs_max_bytes,
         max_images_bytes=settings.images_max_bytes,
         images_grace_seconds=settings.images_grace_seconds,
+        uses_overlays=settings.image_overlays,
+        base_max_age_seconds=settings.base_max_age_seconds,
         git_allowed_protocols=_split(settings.git_allowed_protocols),
         allowed_networks=_split(settings.allowed_networks),
         refused_networks=_split(settings.refused_networks),

@@ -69,7 +69,7 @@ class Session:
     """This very process as a server, and what its runtime folder says."""
 
     def __init__(self, folder: Path) -> None:
-        self.home = folder / "home"
+        self.run = str(folder)
         self.runtime = folder / "runtime"
         self.runtime.mkdir()
         me = identify(os.getpid())
@@ -81,7 +81,7 @@ class Session:
 
     @property
     def ports(self) -> list[int]:
-        return server_ports(self.leader, self.home, self.runtime)
+        return server_ports(self.leader, self.run, self.runtime)
 
 
 def test_a_port_that_is_written_down_counts_once_its_process_listens_there(tmp_path: Path) -> None:

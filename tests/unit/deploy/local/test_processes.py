@@ -127,13 +127,11 @@ def test_records_of_the_dead_and_files_of_others_are_left_out(tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_a_detached_process_at_home_is_ended_and_one_of_another_home_is_not(tmp_path: Path) -> None:
+def test_a_detached_process_of_a_run_is_ended_and_one_of_another_run_is_not(tmp_path: Path) -> None:
     servers = tmp_path / "data" / "servers"
     job = start_detached(servers / "0123" / "home")
     stubborn = start_detached(servers / "4567", STAYS_STUBBORNLY)
-    other_processes = [
-        start_detached(home) for home in (tmp_path, tmp_path / "data" / "servers-of-mine" / "x", servers)
-    ]
+    other_processes = [start_detached(run) for run in (tmp_path, tmp_path / "data" / "servers-of-mine" / "x", servers)]
     assert {process.pid: process.what for process in orphans([], [servers])} == {
         job.pid: "background job of servers/0123",
         stubborn.pid: "background job of servers/4567",

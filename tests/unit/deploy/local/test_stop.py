@@ -26,18 +26,18 @@ PARTS = {"redis": STAYS, "gateway": STAYS}
 @pytest.mark.slow
 def test_stop_clean_and_the_next_up_end_background_jobs_too(data_dir: Path, port: int) -> None:
     settings = Settings(data_dir=data_dir)
-    home = data_dir / "servers" / "0123" / "home"
+    run = data_dir / "servers" / "0123"
     with SmallStack(data_dir, port, PARTS).until_ready() as stack:
-        job = start_detached(home)
+        job = start_detached(run)
         stack.process.kill()
         stack.process.wait()
     with SmallStack(data_dir, port, PARTS).until_ready() as following:
         assert not job.is_running
     assert any("left behind: background job of servers/0123, gateway" in line for line in following.lines)
-    job = start_detached(home)
+    job = start_detached(run)
     assert "(1 processes)" in stop(settings)
     assert not job.is_running
-    job = start_detached(home)
+    job = start_detached(run)
     clean(settings, force=True)
     assert not job.is_running
 

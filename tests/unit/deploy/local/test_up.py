@@ -175,15 +175,17 @@ def test_a_signal_ends_parts_builds_and_servers(data_dir: Path, port: int, numbe
     process.communicate()
 
 
-@pytest.mark.parametrize("home", ["servers/0123/home", "images/0123-1/home", "builds/0123-1/home"])
+@pytest.mark.parametrize(("run", "name"), [("servers/0123", "servers/0123"), ("builds/0123-1/home", "builds/0123-1")])
 @pytest.mark.slow
-def test_ctrl_c_ends_a_background_job_that_a_build_or_server_left_behind(data_dir: Path, port: int, home: str) -> None:
+def test_ctrl_c_ends_a_background_job_that_a_build_or_server_left_behind(
+    data_dir: Path, port: int, run: str, name: str
+) -> None:
     with SmallStack(data_dir, port, PARTS).until_ready() as stack:
-        job = start_detached(data_dir / home)
+        job = start_detached(data_dir / run)
         stack.process.send_signal(signal.SIGINT)
         assert stack.until_ended() == 0
     assert not job.is_running
-    assert any(f"background job of {home.rpartition('/')[0]}" in line for line in stack.lines)
+    assert any(f"background job of {name}" in line for line in stack.lines)
 
 
 @pytest.mark.slow

@@ -13,6 +13,10 @@ _INHERITED |= {"http_proxy", "https_proxy", "no_proxy", "all_proxy"}
 _INHERITED |= {"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"}
 CONDA_CREDENTIALS = "RATTLER_AUTH_FILE"
 """The variable that names py-rattler's file of credentials, by host."""
+
+RUN_VARIABLE = "BINDERY_RUN"
+"""Tells in the environment of each program to which build or server it belongs: by a folder of that one alone."""
+
 _FOR_THE_INSTALLER = {"UV_NATIVE_TLS", "UV_SYSTEM_CERTS", "UV_OFFLINE"}
 
 
@@ -39,7 +43,7 @@ def conda_environment(session: Mapping[str, str], home: Path) -> dict[str, str]:
     The file of credentials is for that process alone: the scripts do not get its name.
     """
     credentials = {name: value for name, value in session.items() if name == CONDA_CREDENTIALS}
-    return base_environment(session) | credentials | {"HOME": str(home)}
+    return base_environment(session) | credentials | {"HOME": str(home), RUN_VARIABLE: str(home)}
 
 
 def installer_environment(session: Mapping[str, str], data: Path, home: Path, *, downloads: str) -> dict[str, str]:
@@ -55,6 +59,7 @@ def installer_environment(session: Mapping[str, str], data: Path, home: Path, *,
         | read_indexes(session).environment
         | {
             "HOME": str(home),
+            RUN_VARIABLE: str(home),
             "UV_CACHE_DIR": str(data / "uv-cache"),
             "UV_PYTHON_INSTALL_DIR": str(data / "uv-python"),
             "UV_PYTHON_DOWNLOADS": downloads,
@@ -62,17 +67,6 @@ def installer_environment(session: Mapping[str, str], data: Path, home: Path, *,
             "NO_COLOR": "1",
         }
     )
-
-
-def repository_environment(session: Mapping[str, str], env: Path, home: Path, repo: Path) -> dict[str, str]:
-    """Return the environment of the repository's own scripts, which run in the Python environment just built."""
-    base = base_environment(session)
-    return base | {
-        "PATH": f"{env / 'bin'}{os.pathsep}{base['PATH']}",
-        "HOME": str(home),
-        "VIRTUAL_ENV": str(env),
-        "REPO_DIR": str(repo),
-    }
 
 
 def _is_for_a_session(name: str) -> bool:

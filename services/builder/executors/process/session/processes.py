@@ -9,9 +9,10 @@ import signal
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import psutil
+
+from services.builder.executors.process.session.environment import RUN_VARIABLE
 
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 _POLL_SECONDS = 0.01
@@ -48,18 +49,18 @@ def identify(pid: int) -> Identity | None:
     return Identity(pid, started) if started is not None else None
 
 
-def end_all(leaders: Iterable[Identity], home: Path, *, seconds: float = 5) -> None:
-    """Kill `leaders`, their descendants, and each process whose HOME is `home`; block until all are gone.
+def end_all(leaders: Iterable[Identity], run: str, *, seconds: float = 5) -> None:
+    """Kill `leaders`, their descendants, and each process of the run `run`; block until all are gone.
 
-    Descendants in sessions of their own are included. A descendant whose parent has died is found by its HOME, on
-    Linux only.
+    Descendants in sessions of their own are included. A descendant whose parent has died is found by the variable
+    `BINDERY_RUN`, on Linux only.
 
     Raise `TimeoutError` if a process still lives after `seconds`.
     """
     family = {leader for leader in leaders if leader.is_alive}
     deadline = time.monotonic() + seconds
 
-    while family := _living(family, home):
+    while family := _living(family, run):
         for member in family:
             if member.is_alive:
                 _kill(member.pid)
@@ -68,10 +69,10 @@ def end_all(leaders: Iterable[Identity], home: Path, *, seconds: float = 5) -> N
         time.sleep(_POLL_SECONDS)
 
 
-def _living(family: set[Identity], home: Path) -> set[Identity]:
-    """Return the members of a family that live, with their descendants and the processes that have joined by HOME."""
+def _living(family: set[Identity], run: str) -> set[Identity]:
+    """Return the members of a family that live, with their descendants and the processes of the run."""
     alive = {member for member in family if member.is_alive}
-    relatives = _descendants(member.pid for member in alive) | _by_home(home)
+    relatives = _descendants(member.pid for member in alive) | _of_run(run)
     return alive | {relative for pid in relatives if (relative := identify(pid))}
 
 
@@ -83,15 +84,15 @@ def _descendants(pids: Iterable[int]) -> set[int]:
     return descendants
 
 
-def _by_home(home: Path) -> set[int]:
+def _of_run(run: str) -> set[int]:
     if not psutil.LINUX:
         return set()
-    return {pid for pid in psutil.pids() if _home_of(pid) == os.fspath(home)}
+    return {pid for pid in psutil.pids() if _run_of(pid) == run}
 
 
-def _home_of(pid: int) -> str | None:
+def _run_of(pid: int) -> str | None:
     try:
-        return psutil.Process(pid).environ().get("HOME")
+        return psutil.Process(pid).environ().get(RUN_VARIABLE)
     except (psutil.Error, OSError):
         return None
 

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from services.builder.executors.process.session.errors import StepError
+from services.builder.executors.process.session.environment import RUN_VARIABLE
+from services.builder.executors.process.session.errors import StepError, build_failed
 from services.builder.executors.process.session.log import BuildLog
 from services.builder.executors.process.session.processes import end_all, identify
 
@@ -32,10 +33,11 @@ async def run_program(
 ) -> int:
     """Run a program to its end and return its exit status; a negative one is the signal that ended it.
 
-    `name` is what the log calls it. Processes that it leaves running are killed. `secret` is for the program alone:
-    `READ_ONCE_FILE` in its arguments becomes the path of a file that can be read once, which is empty for its children.
+    `name` is what the log calls it. Processes that it leaves running are killed: `BINDERY_RUN` in `env` tells them from
+    others. `secret` is for the program alone: `READ_ONCE_FILE` in its arguments becomes the path of a file that can be
+    read once, which is empty for its children.
 
-    Raise `StepError` `build_timeout` after `timeout_seconds`, and `OSError` if the program can't be started.
+    Raise `StepError` `build_timeout` after `timeout_seconds`, and `OSError` if it can't be started.
     """
     # A pipe of our own: asyncio's `wait` would otherwise wait for each process that holds the pipe, daemons too.
     readable, writable = os.pipe()
@@ -58,10 +60,18 @@ async def run_program(
             output,
             name=name,
             log=log,
-            home=Path(env["HOME"]),
+            run=env[RUN_VARIABLE],
             timeout_seconds=timeout_seconds,
             max_line_bytes=max_line_bytes,
         )
+
+
+def require_success(name: str, status: int) -> None:
+    """Raise `StepError` `build_failed` if `status` tells that a program failed; `name` is what the log calls it."""
+    if status > 0:
+        raise build_failed(f"{name} ended with exit status {status}")
+    if status < 0:
+        raise build_failed(f"{name} was ended by signal {-status}")
 
 
 @contextmanager
@@ -86,7 +96,7 @@ async def _supervise(
     *,
     name: str,
     log: BuildLog,
-    home: Path,
+    run: str,
     timeout_seconds: float,
     max_line_bytes: int,
 ) -> int:
@@ -100,7 +110,7 @@ async def _supervise(
         raise StepError("build_timeout", message) from None
     finally:
         leader = identify(process.pid) if process.returncode is None else None
-        await asyncio.to_thread(end_all, [leader] if leader else [], home)
+        await asyncio.to_thread(end_all, [leader] if leader else [], run)
         await asyncio.wait([relaying], timeout=_DRAIN_SECONDS)
         relaying.cancel()
     return status

@@ -15,8 +15,20 @@ from typing import IO
 
 from services.builder.executors.process.session.errors import StepError
 from services.builder.executors.process.session.image_folders import evict
+from services.builder.executors.process.session.image_runtime.overlays import (
+    OverlaysRefusedError,
+    try_overlays,
+    unshare_mounts,
+)
 from services.builder.executors.process.session.indexes import read_indexes
-from services.builder.executors.process.session.layout import BuildFolder, Exit, ExitError, Layout, write_atomically
+from services.builder.executors.process.session.layout import (
+    BuildFolder,
+    Exit,
+    ExitError,
+    Layout,
+    remove_tree,
+    write_atomically,
+)
 from services.builder.executors.process.session.log import BuildLog
 from services.builder.executors.process.session.processes import end_all
 from services.builder.executors.process.session.spec import BuildSpec
@@ -25,8 +37,11 @@ from services.builder.executors.redaction import Redaction
 from services.common.net.proxy import OutboundProxy
 
 
-async def build_image(folder: BuildFolder, fetch: Fetch | None = None) -> Exit:
-    """Build by the folder's spec, and record the outcome. Tests replace the checked git by `fetch`."""
+async def build_image(folder: BuildFolder, fetch: Fetch | None = None, *, overlays_refused: str = "overlays") -> Exit:
+    """Build by the folder's spec, and record the outcome.
+
+    `overlays_refused` is empty in a process that has overlays. Tests replace the checked git by `fetch`.
+    """
     spec = BuildSpec.model_validate_json(folder.spec.read_bytes())
     settings = spec.settings
 
@@ -44,7 +59,9 @@ async def build_image(folder: BuildFolder, fetch: Fetch | None = None) -> Exit:
 
             fetch = checked_fetch
         if image.manifest() is None:  # else an earlier session was killed after its last step
-            await BuildSteps(spec=spec, log=log, fetch=fetch, environ=dict(os.environ)).run()
+            await BuildSteps(
+                spec=spec, log=log, fetch=fetch, environ=dict(os.environ), overlays_refused=overlays_refused
+            ).run()
         outcome = Exit(ok=True)
     except StepError as error:
         outcome = Exit(ok=False, error=ExitError(code=error.code, message=redact(error.message)))
@@ -54,15 +71,35 @@ async def build_image(folder: BuildFolder, fetch: Fetch | None = None) -> Exit:
 
     if outcome.error:
         log.write("failed", outcome.error.message)
-        end_all([], image.home)
+        end_all([], str(folder.home))
         image.remove()
     else:
         with contextlib.suppress(OSError):  # the image is built; the next build tries to remove the rest again
-            evict(layout, max_bytes=settings.max_images_bytes, grace_seconds=settings.images_grace_seconds)
+            evict(
+                layout,
+                max_bytes=settings.max_images_bytes,
+                grace_seconds=settings.images_grace_seconds,
+                base_max_age_seconds=settings.base_max_age_seconds,
+            )
 
     log.close()
     write_atomically(folder.exit_path, outcome.model_dump_json())
     return outcome
+
+
+def _overlays_refused(folder: BuildFolder) -> str:
+    """Give this process overlays, before it has a second thread. Return why it has none, or an empty text."""
+    if not BuildSpec.model_validate_json(folder.spec.read_bytes()).settings.uses_overlays:
+        return "overlays by its settings"
+    probe = folder.path / "overlays"
+    try:
+        unshare_mounts()
+        try_overlays(probe)
+    except OverlaysRefusedError as error:
+        return str(error)
+    finally:
+        remove_tree(probe)
+    return ""
 
 
 def main(arguments: list[str]) -> int:
@@ -89,5 +126,5 @@ def main(arguments: list[str]) -> int:
 
     with lock:
         if folder.exit() is None:
-            asyncio.run(build_image(folder))
+            asyncio.run(build_image(folder, overlays_refused=_overlays_refused(folder)))
     return 0

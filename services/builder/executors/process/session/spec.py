@@ -52,6 +52,8 @@ class SessionSettings(BaseModel):
     conda_download_max_bytes: int = Field(8 * GIB, description="Size of an environment's packages, as they are packed.")
     conda_cache_max_bytes: int = Field(20 * GIB, description="Size of the unpacked packages that builds share.")
     conda_offline: bool = Field(False, description="Whether only what is in the cache is used.")
+    base_max_age_seconds: float = Field(7 * 86400, description="How long builds share what was installed for one.")
+    uses_overlays: bool = Field(True, description="Servers share an image's files by overlay mounts, not by copies.")
     compiles_bytecode: bool = Field(True, description="Compile at install: the first server starts quicker.")
 
 

@@ -21,7 +21,7 @@ _OF_THE_SHELL = {"_", "PWD", "OLDPWD", "SHLVL", "PATH"}
 
 
 class Activation(BaseModel):
-    """The changes of an environment's activation.
+    """The changes of an environment's activation, which `image_runtime` applies.
 
     `path` comes before the PATH that is there, the environment's own `bin` first. `variables` replace those of the
     same name, and `removed` are taken away.
@@ -32,20 +32,6 @@ class Activation(BaseModel):
     path: tuple[str, ...] = ()
     variables: dict[str, str] = {}
     removed: tuple[str, ...] = ()
-
-    def apply(self, env: Mapping[str, str]) -> dict[str, str]:
-        """Return `env` as it is in the activated environment."""
-        kept = {name: value for name, value in env.items() if name not in self.removed}
-        others = [part for part in env.get("PATH", "").split(os.pathsep) if part and part not in self.path]
-        return kept | self.variables | {"PATH": os.pathsep.join([*self.path, *others])}
-
-
-def read_activation(path: Path) -> Activation:
-    """Return the activation that a build wrote; one without changes if it wrote none: then nothing is of conda."""
-    try:
-        return Activation.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
-        return Activation()
 
 
 async def record_activation(

@@ -5,6 +5,7 @@ Where the file system can, a copy shares the blocks of its source until one of t
 
 import errno
 import fcntl
+import json
 import os
 import re
 import stat
@@ -110,8 +111,8 @@ def _parts(file: int, size: int) -> Iterator[tuple[int, int]]:
 def relocate(env: Path, moves: dict[Path, Path]) -> None:
     """Let an environment that was copied lead to the copies, where it names the places of the originals.
 
-    It does so in scripts, in what editable installs leave, in kernels, and in links. `moves` has the original folders
-    and their copies.
+    It does so in scripts, in what editable installs leave, in kernels, in links, and where conda wrote the prefix.
+    `moves` has the original folders and their copies.
     """
     names = {os.fsencode(old): os.fsencode(new) for old, new in moves.items()}
     pattern = re.compile(b"|".join(re.escape(old) + rb"(?![\w.-])" for old in names))
@@ -129,6 +130,35 @@ def relocate(env: Path, moves: dict[Path, Path]) -> None:
             content = path.read_bytes()
             if (new := moved(content)) != content and b"\0" not in content:
                 path.write_bytes(new)
+
+    for path, is_text in _files_of_conda(env):
+        for old, new in names.items():
+            _replace_prefix(path, old, new, is_text=is_text)
+
+
+def _files_of_conda(env: Path) -> Iterator[tuple[Path, bool]]:
+    """Return the files that conda wrote the prefix into, and whether they are text.
+
+    Source: the field `prefix_placeholder` of `conda-meta/*.json`.
+    """
+    for record in env.glob("conda-meta/*.json"):
+        paths = json.loads(record.read_bytes()).get("paths_data", {}).get("paths", [])
+        for entry in paths:
+            path = env / entry["_path"]
+            if entry.get("prefix_placeholder") and path.is_file() and not path.is_symlink():
+                yield path, entry.get("file_mode") == "text"
+
+
+def _replace_prefix(path: Path, old: bytes, new: bytes, *, is_text: bool) -> None:
+    """Replace a path; in a binary each text keeps its length, so there `new` may not be longer than `old`."""
+    content = path.read_bytes()
+    if old not in content or (not is_text and len(new) > len(old)):
+        return
+    if is_text:
+        path.write_bytes(content.replace(old, new))
+        return
+    texts = re.compile(re.escape(old) + rb"[^\0]*")
+    path.write_bytes(texts.sub(lambda match: match[0].replace(old, new).ljust(len(match[0]), b"\0"), content))
 
 
 def _places_with_paths(env: Path) -> Iterator[Path]:

@@ -10,10 +10,14 @@ from typing import Any, NoReturn
 
 from .copies import copy_tree, relocate
 from .overlays import Overlay, OverlaysRefusedError, unshare_mounts
-from .variables import image_variables
+from .variables import activated, image_variables, read_activation
 
 REFUSED = 71
 """Exit status if the image needs overlays and the system refuses them: EX_OSERR of sysexits.h."""
+
+
+_OURS = ("BINDER", "JUPYTER")
+"""Variables of the launch begin so; no activation changes them."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,8 @@ def serve(server: Path, arguments: Sequence[str]) -> NoReturn:
     else:
         places = _copy(image, server)
 
-    variables = image_variables(os.environ, env=places.env, repo=places.repo)
+    variables = activated(image_variables(os.environ, env=places.env, repo=places.repo), _activation(image, places))
+    variables |= {name: value for name, value in os.environ.items() if name.startswith(_OURS)}
     command = [str(places.env / "bin" / manifest["program"]), *arguments]
     if manifest["start"]:
         # By a shell: the system runs no script without a first line, and a shell does.
@@ -66,6 +71,20 @@ def env_lowers(image: Path, base: str | None) -> list[Path]:
     if base:
         lowers.append(image.parents[1] / "bases" / base / "env")
     return [folder for folder in lowers if folder.is_dir()]
+
+
+def _activation(image: Path, places: Places) -> dict[str, Any]:
+    """Return the activation of the image's environment, which leads to the places of this server."""
+
+    def moved(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: moved(part) for name, part in value.items()}
+        if isinstance(value, list):
+            return [moved(part) for part in value]
+        return str(value).replace(str(image / "env"), str(places.env)).replace(str(image / "repo"), str(places.repo))
+
+    activation: dict[str, Any] = moved(read_activation(image))
+    return activation
 
 
 def _copy(image: Path, server: Path) -> Places:

@@ -4,11 +4,13 @@ Source: https://repo2docker.readthedocs.io/en/latest/contributing/architecture.h
 repo2docker 2026 makes.
 """
 
+import json
 import os
 import pwd
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 
 def image_variables(base: Mapping[str, str], *, env: Path, repo: Path) -> dict[str, str]:
@@ -29,6 +31,27 @@ def image_variables(base: Mapping[str, str], *, env: Path, repo: Path) -> dict[s
         "SHELL": next((shell for shell in ("/bin/bash", "/usr/bin/bash") if os.access(shell, os.X_OK)), "/bin/sh"),
         "PYTHONUNBUFFERED": "1",
     }
+
+
+def read_activation(image: Path) -> dict[str, Any]:
+    """Return what activating the image's conda environment changes; empty if that is none of conda.
+
+    The build recorded it (`session/conda/activation.py`). Raise `OSError` or `ValueError` if it can't be read.
+    """
+    try:
+        activation: dict[str, Any] = json.loads((image / "activation.json").read_bytes())
+    except FileNotFoundError:
+        return {}
+    return activation
+
+
+def activated(env: Mapping[str, str], activation: Mapping[str, Any]) -> dict[str, str]:
+    """Return `env` as it is in the activated environment."""
+    kept = {name: value for name, value in env.items() if name not in activation.get("removed", ())}
+    path = activation.get("path", ())
+    others = [part for part in env.get("PATH", "").split(os.pathsep) if part and part not in path]
+    variables: dict[str, str] = activation.get("variables", {})
+    return kept | variables | {"PATH": os.pathsep.join([*path, *others])}
 
 
 def _user_name() -> str:

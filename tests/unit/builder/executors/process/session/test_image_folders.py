@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from services.builder.executors.process.session.bases import Base, BaseManifest
 from services.builder.executors.process.session.image_folders import evict, find, in_use
 from services.builder.executors.process.session.layout import ImageFolder, Layout, Manifest
 from services.builder.executors.process.session.processes import identify
@@ -97,7 +98,41 @@ def test_the_newest_finished_attempt_is_the_image(layout: Layout) -> None:
     for attempt in (2, 10, 9):
         _image(layout, f"{key}-{attempt}", built_ago=HOUR)
     layout.image(f"{key}-11").repo.mkdir(parents=True)
-    folder = find(layout, "i")
+    folder = find(layout, "i", has_overlays=True)
     assert folder is not None
     assert folder.build_id == f"{key}-10"
-    assert find(layout, "j") is None
+    assert find(layout, "j", has_overlays=True) is None
+
+
+def test_an_image_that_needs_overlays_is_none_where_there_are_none(layout: Layout) -> None:
+    key = image_key("i")
+    folder = _image(layout, f"{key}-1", built_ago=HOUR)
+    manifest = folder.manifest()
+    assert manifest
+    folder.manifest_path.write_text(manifest.model_copy(update={"is_layered": True}).model_dump_json())
+    assert find(layout, "i", has_overlays=False) is None
+    assert find(layout, "i", has_overlays=True)
+
+
+def _base(layout: Layout, name: str, *, made_ago: float) -> Base:
+    base = Base(layout.bases / f"{name}-{int(time.time() - made_ago)}")
+    base.env.mkdir(parents=True)
+    (base.path / "base.json").write_text(BaseManifest(python="3", size_bytes=100).model_dump_json())
+    return base
+
+
+def test_bases_count_and_go_once_no_image_needs_them(layout: Layout) -> None:
+    needed, young, old = (
+        _base(layout, name, made_ago=ago) for name, ago in (("a", 9 * HOUR), ("b", 0), ("c", 9 * HOUR))
+    )
+    folder = _image(layout, "i-1", built_ago=HOUR)
+    manifest = folder.manifest()
+    assert manifest
+    folder.manifest_path.write_text(manifest.model_copy(update={"base": needed.name}).model_dump_json())
+    evict(layout, max_bytes=400, base_max_age_seconds=HOUR)
+    assert [base.path.is_dir() for base in (needed, young, old)] == [True, True, False]
+
+    assert young.hold()
+    assert evict(layout, max_bytes=50, grace_seconds=0, base_max_age_seconds=HOUR) == ["i-1"]
+    assert [base.path.is_dir() for base in (needed, young)] == [False, True]
+    assert {path.name for path in layout.bases.iterdir()} == {young.name}

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from services.builder.executors.process.session.environment import (
+    base_environment,
     installer_environment,
-    repository_environment,
     session_environment,
 )
+from services.builder.executors.process.session.image_runtime.variables import image_variables
 from services.builder.executors.process.session.indexes import read_indexes
 from tests.support.sample_builds import build_files
 
@@ -173,7 +174,7 @@ def test_no_program_of_a_build_inherits_credentials_or_what_names_them(tmp_path:
     worker = _by_name("index.example.org") | {"PIP_INDEX_URL": "https://u:pass@pip/", "NETRC": "/home/me/.netrc"}
     session = session_environment(os.environ | worker)
     installer = installer_environment(session, tmp_path, tmp_path, downloads="never")
-    scripts = repository_environment(session, tmp_path, tmp_path, tmp_path)
+    scripts = image_variables(base_environment(session), env=tmp_path, repo=tmp_path)
     for environment in (installer, scripts):
         assert not environment.keys() & {*worker, "UV_INDEX_OUR_OWN_USERNAME"}
         assert PASSWORD not in str(environment)

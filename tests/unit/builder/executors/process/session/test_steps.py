@@ -64,8 +64,8 @@ async def test_post_build_runs_inside_the_environment_and_sees_no_secret(
     assert (where, python) == (str(built.image.repo), str(built.image.python))
     environment = (built.image.repo / "environment").read_text()
     assert "secret" not in environment
-    assert "BINDERY" not in environment
-    assert (built.image.home / "mine").read_text().strip() == str(built.image.home)
+    assert "BINDERY_" not in environment.replace("BINDERY_RUN=", "")
+    assert (built.image.repo / "mine").read_text().strip() == str(built.image.repo)
 
 
 async def test_a_failing_post_build_is_the_authors_move(tmp_path: Path) -> None:

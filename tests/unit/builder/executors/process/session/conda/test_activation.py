@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from deploy.jupyterhub.activation import activated
-from services.builder.executors.process.session.conda.activation import Activation, read_activation, record_activation
+from services.builder.executors.process.session.conda.activation import Activation, record_activation
 from services.builder.executors.process.session.errors import StepError
+from services.builder.executors.process.session.image_runtime.variables import activated, read_activation
 from services.builder.executors.process.session.log import BuildLog
 from services.builder.executors.process.session.plan.build_plan import CondaEnvironment
 
@@ -23,7 +23,14 @@ async def _record(tmp_path: Path, scripts: Mapping[str, str], *, timeout_seconds
     return await record_activation(
         ENVIRONMENT,
         prefix=tmp_path / "env",
-        env={"HOME": str(tmp_path / "home"), "PATH": "/usr/bin:/bin", "VIRTUAL_ENV": "/venv", "KEPT": "1", "GONE": "1"},
+        env={
+            "BINDERY_RUN": str(tmp_path / "home"),
+            "HOME": str(tmp_path / "home"),
+            "PATH": "/usr/bin:/bin",
+            "VIRTUAL_ENV": "/venv",
+            "KEPT": "1",
+            "GONE": "1",
+        },
         folder=tmp_path,
         log=BuildLog(tmp_path / "log", max_line_bytes=1000, max_log_bytes=10**6),
         timeout_seconds=timeout_seconds,
@@ -53,21 +60,19 @@ async def test_an_activation_is_what_the_scripts_change(tmp_path: Path) -> None:
     assert "said" in (tmp_path / "log").read_text()
 
 
-async def test_the_hub_applies_it_as_the_build_does(tmp_path: Path) -> None:
+async def test_it_is_applied_to_what_runs_in_the_image(tmp_path: Path) -> None:
     activation = await _record(tmp_path, {"1.sh": "export A=2\nunset GONE\n"})
     (tmp_path / "activation.json").write_text(activation.model_dump_json())
     prefix = tmp_path / "env"
     env = {"PATH": f"/opt/bin:{prefix}/bin:/usr/bin", "A": "1", "GONE": "1", "VIRTUAL_ENV": "/venv", "B": "1"}
     expected = {"PATH": f"{prefix}/bin:/opt/bin:/usr/bin", "A": "2", "B": "1"}
-    assert activation.apply(env).items() >= expected.items()
-    assert not activation.apply(env).keys() & {"GONE", "VIRTUAL_ENV"}
-    assert activated(env, tmp_path) == activation.apply(env)
-    assert read_activation(tmp_path / "activation.json") == activation
+    after = activated(env, read_activation(tmp_path))
+    assert after.items() >= expected.items()
+    assert not after.keys() & {"GONE", "VIRTUAL_ENV"}
 
 
 def test_an_image_without_conda_changes_nothing(tmp_path: Path) -> None:
-    assert activated({"A": "1"}, tmp_path) == {"A": "1"}
-    assert read_activation(tmp_path / "activation.json").apply({"A": "1", "PATH": "/bin"}) == {"A": "1", "PATH": "/bin"}
+    assert activated({"A": "1", "PATH": "/bin"}, read_activation(tmp_path)) == {"A": "1", "PATH": "/bin"}
 
 
 async def test_a_script_that_ends_its_shell_ends_the_activation_there(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Copies of folders: what they have of the original, and where they lead."""
 
+import json
 import os
 import socket
 import stat
@@ -140,6 +141,28 @@ def test_a_copied_environment_leads_to_the_copies(tmp_path: Path) -> None:
     assert (server / "env" / packages / "module.py").read_text() == content
     assert (server / "env" / "bin" / "binary").read_bytes() == b"\0" + content.encode()
     assert str((server / "env" / "bin" / "link").readlink()) == f"{server}/repo/tool"
+
+
+def test_a_copied_conda_environment_has_its_own_prefix(tmp_path: Path) -> None:
+    image, server = tmp_path / "images" / "1" / "env", tmp_path / "servers" / "1"
+    (server / "conda-meta").mkdir(parents=True)
+    paths = [
+        {"_path": "text", "prefix_placeholder": "/opt/placehold", "file_mode": "text"},
+        {"_path": "binary", "prefix_placeholder": "/opt/placehold", "file_mode": "binary"},
+        {"_path": "other"},
+        {"_path": "gone", "prefix_placeholder": "/opt/placehold", "file_mode": "text"},
+    ]
+    (server / "conda-meta" / "a.json").write_text(json.dumps({"paths_data": {"paths": paths}}))
+    for name in ("text", "other"):
+        (server / name).write_text(f"prefix={image}\n")
+    binary = f"ELF\0{image}/lib:{image}/share\0end\0".encode()
+    (server / "binary").write_bytes(binary)
+    relocate(server, {image: server})
+    assert (server / "text").read_text() == f"prefix={server}\n"
+    assert (server / "other").read_text() == f"prefix={image}\n"
+    replaced = (server / "binary").read_bytes()
+    assert len(replaced) == len(binary)
+    assert [part for part in replaced.split(b"\0") if part] == [b"ELF", f"{server}/lib:{server}/share".encode(), b"end"]
 
 
 def test_what_is_unwritable_is_so_below_too(tmp_path: Path) -> None:
