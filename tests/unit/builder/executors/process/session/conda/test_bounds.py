@@ -34,6 +34,7 @@ async def test_packages_that_are_larger_than_they_say_end_the_download(installs:
     assert "a channel understates the sizes of its packages" in installed.message
 
 
+@pytest.mark.long
 async def test_an_index_that_is_too_large_ends_the_build(installs: Installs) -> None:
     installs.channel("main", [stand_in(), tool()], license="x" * 200_000)
     installed = await installs.install_as_a_build(TOOL, conda_download_max_bytes=100_000)
