@@ -138,6 +138,12 @@ class BuilderSettings(RegistrySettings):
     install_timeout_seconds: float = Field(
         1800.0, gt=0, description="How long installing packages may take (process executor)."
     )
+    build_progress_seconds: float = Field(
+        1.0,
+        ge=0,
+        description="How often the log of a build shows a line that is overwritten, as a progress bar is (process"
+        " executor).",
+    )
     postbuild_timeout_seconds: float = Field(900.0, gt=0, description="How long postBuild may run (process executor).")
     base_packages: str = Field(
         "jupyterlab notebook ipykernel pip",

@@ -10,6 +10,7 @@ def session_settings(settings: BuilderSettings) -> SessionSettings:
         fetch_timeout_seconds=settings.fetch_timeout_seconds,
         install_timeout_seconds=settings.install_timeout_seconds,
         post_build_timeout_seconds=settings.postbuild_timeout_seconds,
+        progress_seconds=settings.build_progress_seconds,
         max_repository_bytes=settings.fetch_max_bytes,
         max_history_bytes=settings.fetch_history_max_bytes,
         history_timeout_seconds=settings.fetch_history_timeout_seconds,

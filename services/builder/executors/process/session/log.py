@@ -13,12 +13,20 @@ LOG_IS_CUT = re.compile(r"\[The log is longer than [0-9]+ bytes: the rest is lef
 class BuildLog:
     """Appends to a build's log. A line that is too long is cut, and so is the log as a whole.
 
-    Each line goes through `redact` before it is cut.
+    Each line goes through `redact` before it is cut. A line that is overwritten while it is printed, as a progress bar
+    is, is shown every `progress_seconds`.
     """
 
     def __init__(
-        self, path: Path, *, max_line_bytes: int, max_log_bytes: int, redact: Callable[[str], str] = str
+        self,
+        path: Path,
+        *,
+        max_line_bytes: int,
+        max_log_bytes: int,
+        progress_seconds: float = 1,
+        redact: Callable[[str], str] = str,
     ) -> None:
+        self.progress_seconds = progress_seconds
         self._redact = redact
         self._file: IO[str] = path.open("a", encoding="utf-8")
         self._max_line_bytes = max_line_bytes

@@ -12,6 +12,7 @@ from typing import IO
 from services.builder.executors.process.session.environment import RUN_VARIABLE
 from services.builder.executors.process.session.errors import StepError, build_failed
 from services.builder.executors.process.session.log import BuildLog
+from services.builder.executors.process.session.output import OutputLines
 from services.builder.executors.process.session.processes import end_all, identify
 
 READ_ONCE_FILE = "<file>"
@@ -100,7 +101,7 @@ async def _supervise(
     timeout_seconds: float,
     max_line_bytes: int,
 ) -> int:
-    relaying = asyncio.create_task(_relay(output, log, max_line_bytes))
+    relaying = asyncio.create_task(_relay(output, OutputLines(log, max_line_bytes=max_line_bytes)))
 
     try:
         async with asyncio.timeout(timeout_seconds):
@@ -116,40 +117,18 @@ async def _supervise(
     return status
 
 
-async def _relay(output: IO[bytes], log: BuildLog, max_line_bytes: int) -> None:
-    """Hand each line to the log. Of a line that is longer than the log takes, only the beginning is kept in memory."""
+async def _relay(output: IO[bytes], lines: OutputLines) -> None:
     reader = asyncio.StreamReader()
     transport, _ = await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(reader), output
     )
 
-    line = bytearray()
-    is_overlong = False
     try:
         while chunk := await reader.read(_CHUNK_BYTES):
-            line, is_overlong = _take(chunk, line, is_overlong, log, max_line_bytes)
-        if line:
-            log.relay("building", bytes(line))
+            lines.feed(chunk)
+        lines.close()
     finally:
         transport.close()
-
-
-def _take(
-    chunk: bytes, line: bytearray, is_overlong: bool, log: BuildLog, max_line_bytes: int
-) -> tuple[bytearray, bool]:
-    """Relay the lines that end in `chunk`; return the line that has begun, and whether it is too long for the log."""
-    *completed, rest = chunk.split(b"\n")
-    for part in completed:
-        if not is_overlong:
-            line += part
-        log.relay("building", bytes(line).rstrip(b"\r"))
-        line = bytearray()
-        is_overlong = False
-
-    if not is_overlong:
-        line += rest
-        is_overlong = len(line) > max_line_bytes
-    return line, is_overlong
 
 
 async def output_of(command: Sequence[str], *, env: Mapping[str, str], timeout_seconds: float) -> str | None:

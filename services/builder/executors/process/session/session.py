@@ -48,7 +48,11 @@ async def build_image(folder: BuildFolder, fetch: Fetch | None = None, *, overla
     proxy = OutboundProxy.of_environment(os.environ)
     redact = Redaction([*read_indexes(os.environ).secrets, proxy.password if proxy else ""])
     log = BuildLog(
-        folder.log, max_line_bytes=settings.max_line_bytes, max_log_bytes=settings.max_log_bytes, redact=redact
+        folder.log,
+        max_line_bytes=settings.max_line_bytes,
+        max_log_bytes=settings.max_log_bytes,
+        progress_seconds=settings.progress_seconds,
+        redact=redact,
     )
     layout = Layout(Path(spec.data_dir))
     image = layout.image(spec.build_id)

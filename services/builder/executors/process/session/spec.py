@@ -22,6 +22,7 @@ class SessionSettings(BaseModel):
     history_timeout_seconds: float = Field(60, description="For fetching the history of one repository.")
     max_lfs_bytes: int = Field(GIB, description="Size of all files in Git LFS together; pointers of more stay.")
     max_line_bytes: int = Field(64 * 1024, description="Longer lines of a log are cut.")
+    progress_seconds: float = Field(1, description="How often the log shows a line that is overwritten.")
     max_log_bytes: int = Field(64 * MIB, description="Lines of a build past this size are left out of its log.")
     max_images_bytes: int = Field(
         20 * GIB, description="Size of all images together; past it the least used are removed."
