@@ -1,5 +1,7 @@
 """The environment of an image: what the repository asks for, over a base with Jupyter that images share."""
 
+import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -138,6 +140,7 @@ class ImageEnvironment:
         elif self.base:
             without = {self.base.env / path for path in replaced}
             copy_tree(self.base.env, image.env, left_out=lambda _: None, without=without, merge=True)
+        _configure_terminals(image)
 
     @property
     def program(self) -> str | None:
@@ -158,6 +161,18 @@ class ImageEnvironment:
         if self._overlay:
             self._overlay.unmount()
             self._overlay = None
+
+
+def _configure_terminals(image: ImageFolder) -> None:
+    """Let terminals keep the PATH of the server, unless the repository configures them."""
+    shell = ["/bin/bash", "--init-file", str(image.runtime / "terminal.sh")]
+    if not os.access(shell[0], os.X_OK):
+        return
+    for file, section in (("jupyter_server_config", "ServerApp"), ("jupyter_notebook_config", "NotebookApp")):
+        folder = image.env / "etc" / "jupyter" / f"{file}.d"
+        folder.mkdir(parents=True, exist_ok=True)
+        configuration = {section: {"terminado_settings": {"shell_command": shell}}}
+        (folder / "terminals-of-bindery.json").write_text(json.dumps(configuration))
 
 
 def _disable_news(env: Path) -> None:
