@@ -164,15 +164,16 @@ class ImageEnvironment:
 
 
 def _configure_terminals(image: ImageFolder) -> None:
-    """Let terminals keep the PATH of the server, unless the repository configures them."""
+    """Let terminals keep the PATH of the server, unless the repository or a package configures them."""
     shell = ["/bin/bash", "--init-file", str(image.runtime / "terminal.sh")]
     if not os.access(shell[0], os.X_OK):
         return
-    for file, section in (("jupyter_server_config", "ServerApp"), ("jupyter_notebook_config", "NotebookApp")):
-        folder = image.env / "etc" / "jupyter" / f"{file}.d"
-        folder.mkdir(parents=True, exist_ok=True)
-        configuration = {section: {"terminado_settings": {"shell_command": shell}}}
-        (folder / "terminals-of-bindery.json").write_text(json.dumps(configuration))
+    folder = image.env / "etc" / "jupyter"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, section in (("jupyter_server_config.json", "ServerApp"), ("jupyter_notebook_config.json", "NotebookApp")):
+        if not (folder / name).exists():  # of the folders `*.d` Jupyter reads nothing but its extensions
+            configuration = {section: {"terminado_settings": {"shell_command": shell}}}
+            (folder / name).write_text(json.dumps(configuration))
 
 
 def _disable_news(env: Path) -> None:
