@@ -1,0 +1,1 @@
+export SAID_BY_BASHRC=yes

@@ -1,0 +1,3 @@
+import os
+
+os.environ["SAID_BY_CONFIGURATION"] = "yes"
