@@ -1,7 +1,5 @@
 """Servers on a system without overlays: each has copies, which lead to themselves."""
 
-
-
 import asyncio
 import json
 import stat

@@ -122,7 +122,7 @@ class ImageEnvironment:
             self.image.env,
             arguments,
             environ=environ,
-            compiles=self.installer.spec.settings.compiles_bytecode and not self.is_layered,
+            compiles=self.installer.spec.settings.compiles_bytecode,
             may_link=self.is_layered,
         )
 
