@@ -43,7 +43,7 @@ def test_requirements_that_can_not_be_resolved(stack: Stack, forge: Forge) -> No
     assert first_line_after_cause(launch).startswith("  cause: Because you require cowsay==6.0")
 
 
-@pytest.mark.parametrize("file", ["Dockerfile", "binder/environment.yml"])
+@pytest.mark.parametrize("file", ["Dockerfile", "binder/default.nix"])
 def test_a_repository_that_another_executor_can_build(stack: Stack, forge: Forge, file: str) -> None:
     name = file.rpartition("/")[2].lower().replace(".", "-")
     forge.create_repo(ORG, name, {file: "FROM scratch\n"})

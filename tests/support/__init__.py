@@ -32,7 +32,9 @@ The rest are small tools, each of them one file:
   there), `chart_trial` (values that may not do), `manifest_schemas` (is a manifest valid), `crds` (the custom resources
   it may use), `network_policies` and `label_selectors` (who may reach whom);
 - workers by the queue: `prometheus`, `keda`, `scaling_watch`; `jobs_made` (every Job of a namespace);
-- servers: `quick_jupyter`, `kernels`; repositories: `bare_repos`; pytest: `parallel`, `paths`,
+- servers: `quick_jupyter`, `kernels`; repositories: `bare_repos`, `lfs_*`, `checkouts` and `checkout_git` (of a build);
+- packages: `wheels`, `pip_parser` (pip's own reading of a file), `conda_*` (a channel, what is in it, installs);
+- pytest: `parallel`, `paths`,
   `long_tests` (what `make test-long` selects, and its table); `go_toolchain` (to build programs, and to read modules);
 - docs: `page_commands` (the commands of a page, typed one after another).
 """

@@ -100,8 +100,7 @@ class SlowRepo:
     def fetches(self) -> int:
         """How often the repository's content was fetched from the forge."""
         path = f"/slow/{self._name}/git-upload-pack"
-        uploads = [request for request in self._forge.requests if request.path == path]
-        return len(uploads)
+        return len([one for one in self._forge.requests if one.path == path and b"command=fetch" in one.body])
 
     def assert_every_line_once(self, following: Following) -> int:
         """Check that no line of the build is missing, and none was told twice; returns how many there were."""

@@ -140,9 +140,10 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         forge = self.server.forge
         path = urlsplit(self.path).path
-        request = Request(self.command, self.path, {k.lower(): v for k, v in self.headers.items()})
-        forge.requests.append(request)
         body = b"".join(self._body())
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        request = Request(method=self.command, path=self.path, headers=headers, body=body)
+        forge.requests.append(request)
         if page := forge.pages.get(path):
             self._send(page)
             return
