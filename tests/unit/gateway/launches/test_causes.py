@@ -1,5 +1,7 @@
 """Why a build failed, in the words of its log, on its way from the build's record to who follows the launch."""
 
+import pytest
+
 from services.common.models import BuildState, Cause, LaunchState
 from services.common.models.errors import BinderyError
 from services.common.redis.keys import Kind, Topic
@@ -10,6 +12,7 @@ from services.gateway.streaming.event_formats import V1, facade_failure
 from tests.support.in_process_gateway import open_gateway
 from tests.support.valkey import Valkey
 
+pytestmark = pytest.mark.usefixtures("redis")
 CAUSE = Cause(text="nothing-here was not found", after="17-3.2", rule="uv:not-found")
 ERROR = BinderyError("build_failed", "nothing-here was not found. It ended with exit status 1", cause=CAUSE)
 
