@@ -163,9 +163,9 @@ class BuilderSettings(RegistrySettings):
     python_downloads: bool = Field(True, description="Whether an interpreter that is not installed may be downloaded.")
 
     conda_channel_alias: str = Field(
-        "https://conda.anaconda.org",
-        description="Address below which the channels lie that an environment.yml names; a mirror, for instance. Its "
-        "login belongs into the file that RATTLER_AUTH_FILE names (process executor).",
+        "",
+        description="Address below which the channels lie that an environment.yml names, a mirror for instance; empty: "
+        "conda's own. Its login belongs into the file that RATTLER_AUTH_FILE names (process executor).",
     )
     conda_default_channels: str = Field(
         "conda-forge",
@@ -173,9 +173,9 @@ class BuilderSettings(RegistrySettings):
         "addresses (process executor).",
     )
     conda_defaults: str = Field(
-        "https://repo.anaconda.com/pkgs/main https://repo.anaconda.com/pkgs/r",
-        description="Channels that the name defaults stands for in an environment.yml. Anaconda's own, as in conda: "
-        "its terms of use may not allow it to you (process executor).",
+        "",
+        description="Channels that the name defaults stands for in an environment.yml; empty: Anaconda's own, as in "
+        "conda, whose terms of use may not allow it to you (process executor).",
     )
     conda_base_packages: str = Field(
         "jupyterlab notebook ipykernel pip conda",

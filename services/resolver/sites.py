@@ -1,6 +1,7 @@
 """The forms of the addresses of forges' pages, for the rows of providers, and the rows of sites without a provider."""
 
 from services.common.models import Page, Site
+from services.common.net.registries import PYPI
 
 GITHUB_REPOSITORY = r"[A-Za-z0-9_-][A-Za-z0-9_.-]*/(?!\.{1,2}(?:/|\Z))[A-Za-z0-9_.-]+"
 GITHUB_PAGES = (
@@ -192,7 +193,7 @@ WITHOUT_PROVIDER = (
             ("Colab", "https://colab.research.google.com", ()),
             ("Zenodo's sandbox", "https://sandbox.zenodo.org", ()),
             ("Kaggle", "https://kaggle.com", ()),
-            ("PyPI", "https://pypi.org", ()),
+            ("PyPI", f"https://{PYPI}", ()),
             ("arXiv", "https://arxiv.org", ()),
             ("doi.org", "https://doi.org", ("https://dx.doi.org",)),
             ("mybinder.org", "https://mybinder.org", ("https://static.mybinder.org",)),

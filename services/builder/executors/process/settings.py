@@ -2,6 +2,7 @@
 
 from services.builder.executors.process.session.spec import SessionSettings
 from services.builder.settings import BuilderSettings
+from services.common.net.registries import ANACONDA_DEFAULTS, CONDA_CHANNELS
 
 
 def session_settings(settings: BuilderSettings) -> SessionSettings:
@@ -25,9 +26,9 @@ def session_settings(settings: BuilderSettings) -> SessionSettings:
         python_downloads="automatic" if settings.python_downloads else "never",
         default_python=settings.default_python or None,
         base_packages=tuple(settings.base_packages.split()),
-        conda_channel_alias=settings.conda_channel_alias,
+        conda_channel_alias=settings.conda_channel_alias or CONDA_CHANNELS,
         conda_default_channels=_split(settings.conda_default_channels),
-        conda_defaults=_split(settings.conda_defaults),
+        conda_defaults=_split(settings.conda_defaults) or ANACONDA_DEFAULTS,
         conda_base_packages=tuple(settings.conda_base_packages.split()),
         conda_index_timeout_seconds=settings.conda_index_timeout_seconds,
         conda_solve_timeout_seconds=settings.conda_solve_timeout_seconds,

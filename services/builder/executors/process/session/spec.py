@@ -2,6 +2,8 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from services.common.net.registries import ANACONDA_DEFAULTS, CONDA_CHANNELS
+
 GIB = 2**30
 MIB = 2**20
 
@@ -38,10 +40,10 @@ class SessionSettings(BaseModel):
     base_packages: tuple[str, ...] = Field(
         ("jupyterlab", "notebook", "ipykernel", "pip"), description="Installed beside the repository's own."
     )
-    conda_channel_alias: str = Field("https://conda.anaconda.org", description="Where the names of channels lead.")
+    conda_channel_alias: str = Field(CONDA_CHANNELS, description="Where the names of channels lead.")
     conda_default_channels: tuple[str, ...] = Field(("conda-forge",), description="Added to an environment's channels.")
     conda_defaults: tuple[str, ...] = Field(
-        ("https://repo.anaconda.com/pkgs/main", "https://repo.anaconda.com/pkgs/r"),
+        ANACONDA_DEFAULTS,
         description="What the channel `defaults` stands for.",
     )
     conda_base_packages: tuple[str, ...] = Field(

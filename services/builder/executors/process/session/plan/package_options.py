@@ -7,8 +7,8 @@ from urllib.parse import urlsplit
 from packaging.utils import canonicalize_name
 
 from services.builder.executors.process.session.plan.requirement_lines import InvalidLineError, LineOptions
+from services.common.net.registries import PYPI, PYPI_OF_OLD
 
-_PYPI_HOSTS = ("pypi.org", "pypi.python.org")
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _HOST = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?")
 
@@ -107,7 +107,7 @@ class PackageOptions:
 def _index(url: str) -> str | None:
     try:
         parts = urlsplit(url)
-        is_pypi = parts.hostname in _PYPI_HOSTS and parts.path.strip("/") == "simple" and not parts.username
+        is_pypi = parts.hostname in (PYPI, PYPI_OF_OLD) and parts.path.strip("/") == "simple" and not parts.username
     except ValueError:
         raise InvalidLineError(f"{url!r} is not a URL") from None
     if parts.scheme not in ("http", "https", "file"):

@@ -78,7 +78,7 @@ async def test_pypi_named_in_the_file_is_what_the_operator_put_in_its_place(
     tmp_path: Path, indexes: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("UV_DEFAULT_INDEX", f"{indexes}/new")
-    built = await build_files(tmp_path, {"requirements.txt": "-i https://pypi.org/simple\ntiny\n"})
+    built = await build_files(tmp_path, {"requirements.txt": f"-i https://{PYPI}/simple\ntiny\n"})
     assert _value(built, "VERSION") == "2.0"
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from services.builder.executors.process.session.errors import StepError
+from services.common.net.registries import PYPI
 from tests.support.checkouts import PACKAGE, WHEEL, Files, only_install, plan_of, shown
 
 BEST_MATCH = "--index-strategy=unsafe-best-match"
@@ -95,10 +96,10 @@ def _source(url: str, **more: object) -> dict[str, object]:
     ("sources", "lines", "arguments", "replaces_indexes"),
     [
         ([], [], [], False),
-        ([_source("https://pypi.org/simple")], [], [], False),
+        ([_source(f"https://{PYPI}/simple")], [], [], False),
         ([_source("https://a.org/simple")], ["--index-url https://a.org/simple"], [], True),
         (
-            [_source("https://pypi.org/simple"), _source("https://a.org")],
+            [_source(f"https://{PYPI}/simple"), _source("https://a.org")],
             ["--extra-index-url https://a.org"],
             [BEST_MATCH],
             False,

@@ -7,6 +7,7 @@ import pytest
 from services.builder.executors.process.session.errors import StepError
 from services.builder.executors.process.session.plan.build_plan import CONSTRAINTS_FILE, REQUIREMENTS_FILE
 from services.builder.executors.process.session.plan.reading import read
+from services.common.net.registries import PYPI, PYPI_OF_OLD
 from tests.support.checkouts import PACKAGE, WHEEL, Files, make_checkout, only_install, plan_of, shown
 
 BEST_MATCH = "--index-strategy=unsafe-best-match"
@@ -77,15 +78,15 @@ def test_requirements_are_those_that_pip_reads(tmp_path: Path, files: Files, lin
             True,
         ),
         ("--extra-index-url https://b.org\n-i https://a.org", ["--index-url https://a.org"], [], True),
-        ("-i https://pypi.org/simple", [], [], False),
-        ("-i https://pypi.python.org/simple/", [], [], False),
+        (f"-i https://{PYPI}/simple", [], [], False),
+        (f"-i https://{PYPI_OF_OLD}/simple/", [], [], False),
         (
-            "-i https://a.org\n--extra-index-url https://pypi.org/simple",
+            f"-i https://a.org\n--extra-index-url https://{PYPI}/simple",
             ["--extra-index-url https://a.org"],
             [BEST_MATCH],
             False,
         ),
-        ("-i https://me:secret@pypi.org/simple", ["--index-url https://me:secret@pypi.org/simple"], [], True),
+        (f"-i https://me:secret@{PYPI}/simple", [f"--index-url https://me:secret@{PYPI}/simple"], [], True),
         ("-i https://${USER_NAME}:${WORD}@a.org", ["--index-url https://me:secret@a.org"], [], True),
         ("--no-index", ["--no-index"], [], True),
         ("--extra-index-url https://b.org\n--no-index\n-i https://a.org", ["--no-index"], [], True),
