@@ -20,11 +20,13 @@ class Maker:
 
     def __init__(self) -> None:
         self.made = 0
+        self.begins = asyncio.Event()
         self.may_end = asyncio.Event()
         self.may_end.set()
 
     async def __call__(self, base: Base) -> None:
         self.made += 1
+        self.begins.set()
         await self.may_end.wait()
         base.env.mkdir()
         (base.env / "number").write_text(str(self.made))
@@ -40,8 +42,7 @@ async def test_builds_at_once_make_one_base_and_share_it(tmp_path: Path) -> None
     make = Maker()
     make.may_end.clear()
     finding = [asyncio.create_task(find_or_make(tmp_path, KEY, make, max_age_seconds=HOUR)) for _ in range(3)]
-    while not make.made:
-        await asyncio.sleep(0)
+    await make.begins.wait()
     make.may_end.set()
     bases = await asyncio.gather(*finding)
     assert (make.made, len({base.path for base in bases})) == (1, 1)
