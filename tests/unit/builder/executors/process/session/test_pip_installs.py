@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from services.common.net.registries import PYPI
 from tests.support.checkouts import Files
 from tests.support.sample_builds import QUICK, BuildResult, build_files
 from tests.support.wheels import project, wheel, wheel_name
