@@ -28,6 +28,7 @@ def make_repository(folder: Path, files: Mapping[str, str | bytes]) -> str:
     folder.mkdir(parents=True)
     for name, content in files.items():
         path = folder / name
+        assert path.is_relative_to(folder), name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
     author = {

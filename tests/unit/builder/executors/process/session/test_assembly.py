@@ -10,13 +10,17 @@ from services.builder.executors.process.session.assembly import replaced_files, 
 PACKAGES = Path("lib/python3.11/site-packages")
 
 
-def add_package(env: Path, name: str, version: str, files: dict[str, str]) -> None:
-    """Install a package as uv would; names of files begin at the folder of packages."""
+def add_package(env: Path, name: str, version: str, files: dict[str, str], *, says_also: tuple[str, ...] = ()) -> None:
+    """Install a package as uv would; names of files begin at the folder of packages.
+
+    Its record names `says_also` too, which are not written.
+    """
     metadata = f"{name}-{version}.dist-info"
     files = files | {f"{metadata}/METADATA": f"Name: {name}\nVersion: {version}\n"}
-    record = "".join(f'"{path}",,\n' for path in [*files, f"{metadata}/RECORD"])
+    record = "".join(f'"{path}",,\n' for path in [*files, *says_also, f"{metadata}/RECORD"])
     for path, text in (files | {f"{metadata}/RECORD": record, f"{metadata}/licence": "free"}).items():
         target = env / PACKAGES / path
+        assert target.resolve().is_relative_to(env)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(text)
 
@@ -30,10 +34,12 @@ def remove_package(env: Path, name: str, version: str) -> None:
 
 @pytest.fixture
 def base(tmp_path: Path) -> Path:
+    (tmp_path / "outside").touch()
     base = tmp_path / "base"
     (base / "bin").mkdir(parents=True)
     script = "../../../bin/one"
-    add_package(base, "one", "1.0", {"one/__init__.py": "1.0", "one/old.py": "", script: "", "/etc/passwd": ""})
+    files = {"one/__init__.py": "1.0", "one/old.py": "", script: ""}
+    add_package(base, "one", "1.0", files, says_also=("/etc/hostname", "../../../../outside"))
     add_package(base, "two", "1.0", {"two.py": "2.0"})
     py_compile.compile(str(base / PACKAGES / "one" / "old.py"))
     py_compile.compile(str(base / PACKAGES / "one" / "__init__.py"))
