@@ -26,7 +26,8 @@ class Overlay:
     """`lowers` are seen at the folder `at`, the uppermost first; what is changed there goes to `changes`.
 
     `at` may be one of the `lowers`. `changes` and `work`, an empty folder for the kernel, are made; they must be on one
-    file system.
+    file system. Where the kernel knows how, the overlay is `volatile`: else its end would write the whole file system
+    to the disk, which takes seconds on a busy machine.
     """
 
     at: Path
@@ -42,6 +43,12 @@ class Overlay:
         options += f",upperdir={_escaped(self.changes)},workdir={_escaped(self.work)}"
         if os.geteuid() != 0:
             options += ",userxattr"
+        try:
+            self._mount(f"{options},volatile")
+        except OverlaysRefusedError:  # Linux before 5.10
+            self._mount(options)
+
+    def _mount(self, options: str) -> None:
         arguments = (b"overlay", os.fsencode(self.at), b"overlay", 0, os.fsencode(options))
         _call("mount", *arguments, what=f"an overlay at {self.at}")
 

@@ -105,3 +105,8 @@ except OverlaysRefusedError as error:
         check=True,
     )
     assert answer.stdout.startswith("an overlay at .: "), answer.stderr
+
+
+def test_its_end_does_not_wait_for_the_disk(tmp_path: Path, before: str) -> None:
+    inside = "print(*(line for line in open('/proc/self/mounts') if str(shared) in line))"
+    assert "volatile" in run_inside(tmp_path, inside, before)
