@@ -20,7 +20,7 @@ from services.common.git.words import printable
 from services.common.models.errors import BinderyError
 from services.common.net.hosts import plain_host
 from services.common.net.http import CALLS, only_dict
-from services.common.net.outbound import tls_context
+from services.common.net.tls import tls_context
 from services.common.service.call_accounting import call_reason
 from services.common.service.logging import get_logger
 from services.resolver.settings import ResolverSettings

@@ -9,7 +9,6 @@ keeps idle connections, but no cookies and no credentials.
 """
 
 import asyncio
-import functools
 import ssl
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -28,6 +27,7 @@ from services.common.net.hosts import is_literal
 from services.common.net.networks import NetworkPolicy
 from services.common.net.proxy import OutboundProxy
 from services.common.net.reply import Download, Reply
+from services.common.net.tls import tls_context
 from services.common.service.logging import quotable
 
 __all__ = ["CheckedClient", "CheckedUrl", "NetworkPolicy"]
@@ -71,22 +71,12 @@ class CheckedClient:
         proxy: OutboundProxy | None = None,
         total_seconds: float = 30.0,
         silence_seconds: float | None = None,
-        max_connections: int = 100,
     ) -> None:
         self.policy = policy
         self.proxy = proxy
         self._total_seconds = total_seconds
         self._timeouts = {"connect": silence_seconds or total_seconds / 3, "read": silence_seconds}
-
-        bounds: dict[str, Any] = {
-            "ssl_context": tls_context(),
-            "max_connections": max_connections,
-            "max_keepalive_connections": 10,
-            "keepalive_expiry": 5.0,
-        }
-
-        self._pool = httpcore.AsyncConnectionPool(network_backend=CheckedNetwork(policy), **bounds)
-        self._proxied = proxy and httpcore.AsyncHTTPProxy(proxy.url, proxy_auth=_ascii(proxy.login), **bounds)
+        self._pools: dict[tuple[str, bool], httpcore.AsyncConnectionPool] = {}
 
     async def get(self, url: str, *, headers: Mapping[str, str] | None = None, max_bytes: int = 4 * 2**20) -> Reply:
         """Send a GET to `url`, following redirects, and return the reply, of any status.
@@ -123,14 +113,13 @@ class CheckedClient:
         """
         async with self._answer(url, headers or {}) as (final, response):
             body = await _body_up_to(response, body_bytes) if body_bytes else b""
-            by_proxy = goes_by_proxy(final.raw_host.decode("ascii"), self.policy, self.proxy)
             peer = response.extensions["network_stream"].get_extra_info("server_addr")
 
             return CheckedUrl(
                 url=str(final),
                 host=final.raw_host.decode("ascii"),
                 port=final.port or DEFAULT_PORTS[final.scheme],
-                address="" if by_proxy else str(peer[0]),
+                address="" if self._is_proxied(final) else str(peer[0]),
                 status=response.status,
                 headers=_headers(response),
                 body=body,
@@ -169,7 +158,7 @@ class CheckedClient:
             raise _proxy_says(url.host, str(error).partition(" ")[0]) from error
         except (httpcore.NetworkError, httpcore.ProtocolError, ssl.SSLError) as error:
             reason = "can't be trusted (TLS)" if "CERTIFICATE" in str(error) else "can't be reached"
-            way = " through the outbound proxy" if self._pool_for(url) is self._proxied else ""
+            way = " through the outbound proxy" if self._is_proxied(url) else ""
             raise BinderyError("provider_unavailable", f"{url.host} {reason}{way}.") from error
 
     @asynccontextmanager
@@ -178,7 +167,8 @@ class CheckedClient:
     ) -> AsyncIterator[httpcore.Response]:
         usual = {"accept": "*/*", "user-agent": USER_AGENT}
         fixed = {"host": url.netloc.decode("ascii"), "accept-encoding": "identity"}
-        async with self._pool_for(url).stream(
+        pool = await self._pool_for(url)
+        async with pool.stream(
             "GET" if body is None else "POST",
             httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
             headers=list({**usual, **headers, **fixed}.items()),
@@ -187,21 +177,37 @@ class CheckedClient:
         ) as response:
             yield response
 
-    def _pool_for(self, url: httpx.URL) -> httpcore.AsyncConnectionPool:
-        """Return the pool for a URL. Raise `BinderyError("address_not_allowed")`, as `goes_by_proxy` does."""
-        by_proxy = goes_by_proxy(url.raw_host.decode("ascii"), self.policy, self.proxy)
-        return self._proxied if self._proxied and by_proxy else self._pool
+    async def _pool_for(self, url: httpx.URL) -> httpcore.AsyncConnectionPool:
+        """Return the connections for a URL's scheme and way; http alone does without the roots of TLS.
+
+        Raise `BinderyError("address_not_allowed")`, as `goes_by_proxy` does.
+        """
+        key = url.scheme, self._is_proxied(url)
+        if key not in self._pools:
+            context = await asyncio.to_thread(tls_context) if url.scheme == "https" else None
+            self._pools.setdefault(key, self._new_pool(context, by_proxy=key[1]))
+        return self._pools[key]
+
+    def _new_pool(self, context: ssl.SSLContext | None, *, by_proxy: bool) -> httpcore.AsyncConnectionPool:
+        bounds: dict[str, Any] = {"max_connections": 100, "max_keepalive_connections": 10, "keepalive_expiry": 5.0}
+        if self.proxy and by_proxy:
+            login = _ascii(self.proxy.login)
+            return httpcore.AsyncHTTPProxy(self.proxy.url, proxy_auth=login, ssl_context=context, **bounds)
+        return httpcore.AsyncConnectionPool(context, network_backend=CheckedNetwork(self.policy), **bounds)
+
+    def _is_proxied(self, url: httpx.URL) -> bool:
+        """Return whether a URL is requested through the proxy. Raise as `goes_by_proxy` does."""
+        return goes_by_proxy(url.raw_host.decode("ascii"), self.policy, self.proxy)
 
     def _raise_if_proxy_refuses(self, url: httpx.URL, response: httpcore.Response) -> None:
         """Raise `BinderyError` if the response to an http URL is the proxy's own: it demands a login."""
-        if response.status == 407 and self._pool_for(url) is self._proxied:
+        if response.status == 407 and self._is_proxied(url):
             raise _proxy_says(url.host, "407")
 
     async def aclose(self) -> None:
         """Close every connection."""
-        await self._pool.aclose()
-        if self._proxied:
-            await self._proxied.aclose()
+        for pool in self._pools.values():
+            await pool.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -283,12 +289,3 @@ def _redirect_target(url: httpx.URL, response: httpcore.Response) -> httpx.URL |
     if url.scheme == "https" and target.scheme != "https":
         raise BinderyError("address_not_allowed", f"{url.host} redirects from https to http, which is not followed.")
     return target
-
-
-@functools.cache
-def tls_context() -> ssl.SSLContext:
-    """Return a context with the usual roots, or those of `SSL_CERT_FILE` or `SSL_CERT_DIR`.
-
-    It is cached, as reading the roots takes longer than a request.
-    """
-    return httpx.create_ssl_context(trust_env=True)

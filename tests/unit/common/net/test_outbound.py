@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from services.common.models.errors import BinderyError
-from services.common.net import networks, outbound
+from services.common.net import networks, tls
 from services.common.net.checked_url import checked_url
 from services.common.net.outbound import CheckedClient, NetworkPolicy
 from tests.support.forge import Fault, Forge, Page
@@ -88,13 +88,13 @@ async def test_tls_goes_by_the_name_though_the_address_is_pinned(
     forge.serve_tls(context)
     monkeypatch.setattr(networks, "look_up", here)
     monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
-    outbound.tls_context.cache_clear()
+    tls.tls_context.cache_clear()
     try:
         async with CheckedClient(LOOPBACK) as client:
             assert (await client.get(f"https://repo.example:{forge.port}/here")).body == b"hello"
         error = await failure(f"https://other.example:{forge.port}/here")
     finally:
-        outbound.tls_context.cache_clear()
+        tls.tls_context.cache_clear()
     assert error.code == "provider_unavailable"
     assert "can't be trusted" in error.detail
 
@@ -136,7 +136,7 @@ async def test_a_redirect_leaves_https_for_nothing(
 ) -> None:
     trusted, context = certificate_for("localhost", tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
-    outbound.tls_context.cache_clear()
+    tls.tls_context.cache_clear()
     with Forge(tmp_path / "safe") as safe:
         safe.serve_tls(context)
         safe.pages["/away"] = Page(302, {"Location": f"{forge.url}/here"})
@@ -147,7 +147,7 @@ async def test_a_redirect_leaves_https_for_nothing(
             async with CheckedClient(LOOPBACK) as client:
                 assert (await client.get(f"{forge.url}/up")).body == b"safe"
         finally:
-            outbound.tls_context.cache_clear()
+            tls.tls_context.cache_clear()
     assert error.code == "address_not_allowed"
     assert error.detail == "localhost redirects from https to http, which is not followed."
     assert [request.path for request in forge.requests] == ["/up"]

@@ -12,7 +12,7 @@ from services.builder.executors.process.executor import ProcessExecutor
 from services.common.git.fetch import fetch_repository
 from services.common.git.remote import list_refs
 from services.common.models.errors import BinderyError
-from services.common.net import outbound
+from services.common.net import tls
 from services.common.net.networks import NetworkPolicy
 from services.common.net.outbound import CheckedClient
 from services.common.net.proxy import OutboundProxy
@@ -73,9 +73,9 @@ def secure_forge(forge: Forge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     forge.serve_tls(context)
     monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
     monkeypatch.setenv("GIT_SSL_CAINFO", str(trusted))
-    outbound.tls_context.cache_clear()
+    tls.tls_context.cache_clear()
     yield forge
-    outbound.tls_context.cache_clear()
+    tls.tls_context.cache_clear()
 
 
 async def test_https_is_tunnelled_and_checked_to_its_end(
