@@ -13,7 +13,6 @@ from services.builder.executors.process.session.layout import Layout
 from services.builder.executors.process.session.spec import SessionSettings
 from tests.support.conda_channel import ChannelServer, CondaPackage, make_channel
 from tests.support.conda_packages import FULL_VERSION, interpreter, places, stand_in, tool
-from tests.support.forge import Forge
 from tests.support.polling import until
 from tests.support.sample_builds import QUICK, attempt_of, collect, processes_mentioning
 from tests.support.wheels import wheel, wheel_name
@@ -52,12 +51,6 @@ def channels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def settings(channels: Path) -> Iterator[SessionSettings]:
     with ChannelServer(channels) as server:
         yield _settings(server.url)
-
-
-@pytest.fixture
-def serve(tmp_path: Path) -> Iterator[Callable[[dict[str, str | bytes]], tuple[str, str]]]:
-    with Forge(tmp_path / "served") as forge:
-        yield lambda files: (f"{forge.url}/org/repo", forge.create_repo("org", "repo", dict(files)))
 
 
 async def test_an_environment_yml_becomes_an_environment_that_runs(

@@ -14,6 +14,7 @@ from services.builder.executors.process.session.layout import Layout
 from services.builder.executors.process.session.spec import SessionSettings
 from tests.support.forge import Forge
 from tests.support.hub_fixtures import execute, kernel_of
+from tests.support.paths import share_packages
 from tests.support.real_hub import HubStack
 from tests.support.sample_builds import attempt_of, collect
 
@@ -40,9 +41,7 @@ pathlib.Path({seen!r}).write_text(json.dumps([
 @pytest.fixture(scope="module")
 def copying_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubStack]:
     stack = HubStack(tmp_path_factory.mktemp("hub"), BINDERY_IMAGE_OVERLAYS="false")
-    cache = Path("/tmp/bindery-test-uv-cache")
-    cache.mkdir(exist_ok=True)
-    (stack.data / "uv-cache").symlink_to(cache)
+    share_packages(stack.data)
     try:
         stack.start()
         yield stack

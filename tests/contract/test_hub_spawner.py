@@ -35,6 +35,7 @@ from tests.support.hub_fixtures import (
     record_of,
     status_of,
 )
+from tests.support.paths import share_packages
 from tests.support.polling import eventually
 from tests.support.ports import free_ports
 from tests.support.real_hub import HUB_PYTHON, HubStack, make_image
@@ -215,9 +216,7 @@ def test_the_launcher_has_the_scopes_it_needs_and_the_culler_its_own(hub: HubSta
 
 
 def test_an_image_that_the_builder_built_is_served_with_its_requirements(hub: HubStack, tmp_path: Path) -> None:
-    cache = Path("/tmp/bindery-test-uv-cache")
-    cache.mkdir(exist_ok=True)
-    (hub.data / "uv-cache").symlink_to(cache)
+    share_packages(hub.data)
     settings = SessionSettings(base_packages=("jupyterlab", "ipykernel"), allowed_networks=("127.0.0.0/8",))
     script = "#!/bin/sh\nmkdir -p ~/.ipython && echo made > ~/made-by-postBuild\n"
     start = '#!/bin/sh\nexport FROM_START=yes\nexec "$@"\n'

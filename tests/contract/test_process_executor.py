@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,28 +17,11 @@ from services.builder.executors.process.executor import ProcessExecutor
 from services.builder.executors.process.images import ProcessImages
 from services.builder.executors.process.session.layout import Layout
 from services.builder.executors.process.session.processes import identify
-from tests.support.forge import Forge
 from tests.support.paths import CHECKOUT
 from tests.support.sample_builds import QUICK, attempt_of, collect, processes_mentioning
 
 SETTINGS = QUICK.model_copy(update={"allowed_networks": ("127.0.0.0/8",)})
 NUMBERED = "#!/bin/sh\nfor i in $(seq 40); do echo line-$i; done\n"
-
-
-@pytest.fixture
-def serve(tmp_path: Path) -> Iterator[Callable[[dict[str, str]], tuple[str, str]]]:
-    """Serve a git repository over HTTP on loopback; returns its URL and the sha of its commit."""
-    with Forge(tmp_path / "served") as forge:
-        yield lambda files: (f"{forge.url}/org/repo", forge.create_repo("org", "repo", dict(files)))
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    cache = Path("/tmp/bindery-test-uv-cache")
-    cache.mkdir(exist_ok=True)
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "uv-cache").symlink_to(cache)
-    return tmp_path / "data"
 
 
 async def _until_line(following: AsyncIterator[Batch | Finished], text: str) -> tuple[list[str], str]:
@@ -121,8 +104,11 @@ async def test_stopping_leaves_no_process_and_no_half_built_image(
     executor = ProcessExecutor(data, SETTINGS)
     await executor.ensure(attempt)
     await _until_line(executor.follow(attempt, ""), "started")
+    session = Layout(data).build(attempt.build_id).session()
+    assert session
     await executor.stop(attempt)
-    assert processes_mentioning([*marks, attempt.build_id]) == []
+    assert not session.is_alive
+    assert processes_mentioning(marks) == []
     assert not Layout(data).image(attempt.build_id).path.exists()
     assert list((data / "run" / "processes").iterdir()) == []
     _, _, outcome = await collect(executor.follow(attempt, ""))

@@ -6,8 +6,9 @@ import pytest
 
 from tests.support.forge import Forge
 from tests.support.leftovers import leave_nothing
+from tests.support.paths import share_packages
 from tests.support.quick_jupyter import quick_jupyter_wheel
-from tests.support.stack import Stack, share_packages
+from tests.support.stack import Stack
 
 SEATS = 3
 POST_BUILD_TIMEOUT_SECONDS = 3
@@ -39,7 +40,7 @@ def running_stack(forge: Forge, tmp_path_factory: pytest.TempPathFactory) -> Ite
         linger_seconds=4,
         keepalive_seconds=1,
     ) as stack:
-        share_packages(stack)
+        share_packages(stack.data_dir)
         yield stack
 
 

@@ -11,9 +11,10 @@ from tests.support.api_launches import ApiLaunch, build_of, git_spec, log_of
 from tests.support.forge import Forge
 from tests.support.launching import Following
 from tests.support.leftovers import leave_nothing
+from tests.support.paths import share_packages
 from tests.support.polling import eventually
 from tests.support.quick_jupyter import quick_jupyter_wheel
-from tests.support.stack import Stack, share_packages
+from tests.support.stack import Stack
 
 ORG = "queue"
 TOKEN = "the operator's token"
@@ -36,7 +37,7 @@ def narrow_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         linger_seconds=1,
         reap_interval_seconds=0.5,
     ) as stack:
-        share_packages(stack)
+        share_packages(stack.data_dir)
         yield stack
 
 

@@ -13,9 +13,10 @@ import pytest
 
 from tests.support.api_launches import ApiLaunch, git_spec
 from tests.support.forge import Forge
+from tests.support.paths import share_packages
 from tests.support.polling import eventually
 from tests.support.quick_jupyter import quick_jupyter_wheel
-from tests.support.stack import Stack, share_packages
+from tests.support.stack import Stack
 
 COMPONENTS = ["worker", "gateway"]
 
@@ -57,7 +58,7 @@ def test_components_that_are_run_by_hand_serve_the_stack(stack: Stack, forge: Fo
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         assert not [value for value in secrets_of(stack) if value in lines[name]]
 
-    share_packages(stack)
+    share_packages(stack.data_dir)
     with ExitStack() as shells:
         for name, line in lines.items():
             shells.enter_context(run_in_shell(line.strip(), tmp_path / f"{name}.log"))

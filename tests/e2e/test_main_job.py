@@ -17,8 +17,9 @@ from tests.support.api_launches import builds_ended, git_spec
 from tests.support.forge import Forge
 from tests.support.kernels import first_cell, kernel
 from tests.support.leftovers import Listing, assert_no_work_is_left, until_back_to
+from tests.support.paths import share_packages
 from tests.support.polling import eventually
-from tests.support.stack import Stack, share_packages
+from tests.support.stack import Stack
 
 REDIS_ROUND_TRIPS_AT_MOST = 8
 HTTP_CALLS = 4
@@ -77,7 +78,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         reap_interval_seconds=1,
         finished_stream_seconds=1,
     ) as stack:
-        share_packages(stack)
+        share_packages(stack.data_dir)
         yield stack
 
 

@@ -12,17 +12,18 @@ from tests.support.api_launches import ApiLaunch, build_of, builds_ended, git_sp
 from tests.support.faults import SlowRepo
 from tests.support.forge import Forge
 from tests.support.launching import Following
+from tests.support.paths import share_packages
 from tests.support.polling import eventually
 from tests.support.quick_jupyter import quick_jupyter_wheel
 from tests.support.small_stack import is_running
-from tests.support.stack import Stack, share_packages
+from tests.support.stack import Stack
 
 
 @pytest.fixture
 def stack(tmp_path: Path) -> Iterator[Stack]:
     """A stack of the test's own, which it stops and starts again."""
     with Stack(tmp_path / "data", base_packages=quick_jupyter_wheel(tmp_path), restart_delay_seconds=0.1) as stack:
-        share_packages(stack)
+        share_packages(stack.data_dir)
         yield stack
 
 

@@ -11,7 +11,8 @@ from tests.support.conda_channel import ChannelServer, make_channel
 from tests.support.conda_packages import interpreter, places, tool
 from tests.support.forge import Forge
 from tests.support.leftovers import Listing
-from tests.support.stack import Stack, share_packages
+from tests.support.paths import share_packages
+from tests.support.stack import Stack
 
 collect_ignore_glob = ["[!_]*/*"]
 
@@ -39,7 +40,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         server_poll_seconds=1,
         finished_stream_seconds=1,
     ) as stack:
-        share_packages(stack)
+        share_packages(stack.data_dir)
         yield stack
 
 

@@ -13,6 +13,7 @@ from services.builder.executors.process.session.session import build_image
 from services.builder.executors.process.session.spec import BuildSpec, SessionSettings
 from services.builder.executors.process.session.steps import Fetch
 from services.common.models.build import image_key
+from tests.support.paths import share_packages
 
 QUICK = SessionSettings(base_packages=(), compiles_bytecode=False, python_downloads="never")
 """An environment without Jupyter: a build of it takes half a second."""
@@ -90,9 +91,7 @@ async def build_repository(
     """Build a commit in this process; the checked git fetches it unless `fetch` does."""
     layout = Layout(tmp / "data")
     (tmp / "data").mkdir(exist_ok=True)
-    cache = Path(os.environ.get("BINDERY_TEST_CACHE", "/tmp/bindery-test-uv-cache"))
-    cache.mkdir(parents=True, exist_ok=True)
-    (tmp / "data" / "uv-cache").symlink_to(cache)
+    share_packages(tmp / "data")
     image = f"image:{sha}"
     folder = layout.build(f"{image_key(image)}-1")
     folder.path.mkdir(parents=True)

@@ -32,6 +32,9 @@ class ScriptedExecutor:
         self.may_remove.set()
         self.lookups: list[ExistingImage | BinderyError | None] = [None]
 
+    async def prepare(self) -> None:
+        pass
+
     async def ensure(self, attempt: Attempt) -> None:
         """Do nothing: every run is there already."""
 

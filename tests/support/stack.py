@@ -33,13 +33,6 @@ def free_ports(count: int = 1) -> int:
     raise AssertionError("no free port")
 
 
-def share_packages(stack: "Stack") -> None:
-    """Let the builds of all stacks of a machine share the packages that they fetched."""
-    cache = Path(os.environ.get("BINDERY_TEST_CACHE", "/tmp/bindery-test-uv-cache"))
-    cache.mkdir(parents=True, exist_ok=True)
-    (stack.data_dir / "uv-cache").symlink_to(cache)
-
-
 class Stack(Launching):
     """`bindery up` with a data folder and ports of its own. Settings are `BINDERY_<NAME>`, in lower case here."""
 

@@ -89,6 +89,9 @@ class ExecutorUnavailableError(Exception):
 class Executor(Protocol):
     """A platform for builds that outlives the worker. Every call may raise `ExecutorUnavailableError`."""
 
+    async def prepare(self) -> None:
+        """Get ready, so that the first build does not wait: a worker calls this once, and the builder's API never."""
+
     async def ensure(self, attempt: Attempt) -> None:
         """Start the attempt's run unless it runs or has ended: it is started once, however often this is called."""
 

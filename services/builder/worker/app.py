@@ -31,6 +31,7 @@ def create_app(settings: BuilderSettings) -> FastAPI:
             common = context.common
             worker = BuilderWorker(context)
             health.add("Pushes", worker.pushes.health_problem)
+            await context.executor.prepare()
             await wait_for_redis(
                 lambda: context.member.start(on_sweep=context.admission.sweep, on_lease=worker.offer_slots), settings
             )

@@ -65,6 +65,9 @@ class DockerExecutor:
         self._credentials = CredentialsForBuilds(settings)
         self._log = ContainerLog(self._engine, settings, redact=self._credentials.redaction)
 
+    async def prepare(self) -> None:
+        """Do nothing: the first build connects."""
+
     async def ensure(self, attempt: Attempt) -> None:
         """Create and start the container of the attempt's run, unless it exists.
 

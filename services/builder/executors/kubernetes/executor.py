@@ -26,6 +26,9 @@ class KubernetesExecutor:
         self._jobs = Jobs(self._api, settings)
         self._cluster = ClusterCache(self._api, settings, installation_label(settings.installation_id))
 
+    async def prepare(self) -> None:
+        """Do nothing: the first build connects."""
+
     async def ensure(self, attempt: Attempt) -> None:
         """Create the Job of the attempt's run, unless it exists.
 

@@ -3,17 +3,13 @@
 import asyncio
 import fcntl
 import json
-import os
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
-import services
 from services.builder.executors.base import Attempt, Batch, Execution, ExecutionVanishedError, Finished, Line
-from services.builder.executors.process.session.environment import session_environment
+from services.builder.executors.process.session import process_records
 from services.builder.executors.process.session.layout import (
     BuildFolder,
     Exit,
@@ -22,16 +18,16 @@ from services.builder.executors.process.session.layout import (
     remove_tree,
     write_atomically,
 )
-from services.builder.executors.process.session.processes import Identity, end_all, identify
+from services.builder.executors.process.session.processes import end_all
 from services.builder.executors.process.session.spec import BuildSpec, SessionSettings
+from services.builder.executors.process.sessions import Sessions
 from services.common.net.proxy import OutboundProxy
 
 _BATCH_BYTES = 64 * 1024
 _BATCH_SECONDS = 0.05
 _LOCK_SECONDS = 10.0
 _EXIT_SECONDS = 10.0
-_CHECKOUT = Path(services.__path__[0]).parent
-_SESSION = "services.builder.executors.process.session"
+_EXIT_POLL_SECONDS = 0.01
 
 
 class ProcessExecutor:
@@ -39,9 +35,12 @@ class ProcessExecutor:
 
     def __init__(self, data_dir: Path, settings: SessionSettings, proxy: OutboundProxy | None = None) -> None:
         self._layout = Layout(data_dir)
-        self._proxy = proxy.environment if proxy else {}
         self._settings = settings
-        self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._sessions = Sessions(proxy.environment if proxy else {})
+
+    async def prepare(self) -> None:
+        """Start the server that sessions are forked from, so that the first build does not wait for it."""
+        await asyncio.to_thread(self._sessions.prepare)
 
     async def ensure(self, attempt: Attempt) -> None:
         """Start the session of the attempt's run, unless it was started before.
@@ -82,7 +81,7 @@ class ProcessExecutor:
         if folder.log.exists():
             folder.log.rename(folder.log.with_suffix(f".{current_run}"))
         if dead := folder.session():
-            _withdraw_record(self._layout.process_records / f"{dead.pid}.json", dead)
+            process_records.withdraw(self._layout, dead)
             folder.session_path.unlink()
         write_atomically(folder.run, str(run))
 
@@ -97,27 +96,7 @@ class ProcessExecutor:
         )
         write_atomically(folder.spec, spec.model_dump_json())
 
-        command = [sys.executable, "-m", _SESSION, str(folder.path), "--lock-fd", str(lock_fd)]
-        with (folder.path / "session.log").open("ab") as output:
-            child = subprocess.Popen(
-                command,
-                cwd=_CHECKOUT,
-                env=session_environment(os.environ) | self._proxy,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                pass_fds=[lock_fd],
-                start_new_session=True,
-            )
-        self._children[attempt.build_id] = child
-
-        session = identify(child.pid)
-        if session is None:  # it has ended already, and its exit.json says how
-            return
-        fields = {"pid": session.pid, "start_time": session.start_time}
-        write_atomically(folder.session_path, json.dumps(fields))
-        record = self._layout.process_records / f"{session.pid}.json"
-        write_atomically(record, json.dumps(fields | {"what": f"build {attempt.build_id}"}))
+        self._sessions.start(folder, lock_fd)
 
     async def follow(self, attempt: Attempt, position: str) -> AsyncIterator[Batch | Finished]:
         """Yield the log from a byte offset on, in batches of 50 ms or 64 KiB, and how the build ended.
@@ -137,12 +116,12 @@ class ProcessExecutor:
                 yield Batch(tuple(_line(line) for line in lines), str(offset))
 
             if outcome:
-                await asyncio.to_thread(self._reap, attempt.build_id, folder)
+                await asyncio.to_thread(self._reap, folder)
                 error = outcome.error
                 yield Finished(outcome.ok, error.code if error else None, error.message if error else None)
                 return
             if not is_alive and folder.exit() is None:
-                await asyncio.to_thread(self._reap, attempt.build_id, folder)
+                await asyncio.to_thread(self._reap, folder)
                 raise ExecutionVanishedError(attempt.build_id)
             await asyncio.sleep(_BATCH_SECONDS)
 
@@ -172,7 +151,7 @@ class ProcessExecutor:
             if image.manifest() is None:
                 image.remove()
 
-        self._reap(attempt.build_id, folder)
+        self._reap(folder)
 
     async def list(self, image_key: str = "") -> Sequence[Execution]:
         """Return the builds that have a folder; remove the process records of sessions that have ended."""
@@ -186,39 +165,35 @@ class ProcessExecutor:
         executions = [Execution(folder.build_id, _epoch(folder), folder.is_alive) for folder in folders]
         for execution, folder in zip(executions, folders, strict=True):
             if not execution.is_alive:
-                self._reap(execution.build_id, folder)
+                self._reap(folder)
         return executions
 
     async def remove(self, build_id: str) -> None:
         """Remove the folder of a build that has ended and whose log is stored elsewhere; a living build stays."""
         folder = self._layout.build(build_id)
         if folder.path.is_dir() and not folder.is_alive:
-            await asyncio.to_thread(self._reap, build_id, folder)
+            await asyncio.to_thread(self._reap, folder)
             await asyncio.to_thread(remove_tree, folder.path)
 
     async def aclose(self) -> None:
-        """Do nothing: no connection is held open."""
+        """End the server that sessions are forked from; they go on."""
+        await asyncio.to_thread(self._sessions.close)
 
     async def health_problem(self) -> str | None:
         """Return None: the check of the images' folder covers each failure of this executor."""
         return None
 
-    def _reap(self, build_id: str, folder: BuildFolder) -> None:
-        """Reap the session if it is our child, and withdraw its process record."""
-        if child := self._children.pop(build_id, None):
-            with suppress(subprocess.TimeoutExpired):  # then it stays a zombie until this process ends
-                child.wait(timeout=_EXIT_SECONDS)
-
+    def _reap(self, folder: BuildFolder) -> None:
+        """Withdraw the record of a session that has ended: it may live for a moment after it has written its exit."""
         session = folder.session()
         if session is None:
             return
 
-        # A child of another worker may still live for a moment after it has written its exit.json.
         deadline = time.monotonic() + _EXIT_SECONDS
         while session.is_alive and time.monotonic() < deadline:
-            time.sleep(_BATCH_SECONDS)
+            time.sleep(_EXIT_POLL_SECONDS)
         if not session.is_alive:
-            _withdraw_record(self._layout.process_records / f"{session.pid}.json", session)
+            process_records.withdraw(self._layout, session)
 
 
 @contextmanager
@@ -277,11 +252,3 @@ def _line(raw: bytes) -> Line:
         return Line(str(entry["phase"]), str(entry["message"]))
     except (ValueError, KeyError, TypeError):
         return Line("building", raw.decode("utf-8", "replace"))
-
-
-def _withdraw_record(path: Path, session: Identity) -> None:
-    try:
-        if json.loads(path.read_text())["start_time"] == session.start_time:
-            path.unlink()
-    except (OSError, ValueError, KeyError, TypeError):
-        pass

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import IO
 
+from services.builder.executors.process.session import process_records
 from services.builder.executors.process.session.errors import StepError
 from services.builder.executors.process.session.image_folders import evict
 from services.builder.executors.process.session.image_runtime.overlays import (
@@ -42,7 +43,7 @@ async def build_image(folder: BuildFolder, fetch: Fetch | None = None, *, overla
 
     `overlays_refused` is empty in a process that has overlays. Tests replace the checked git by `fetch`.
     """
-    spec = BuildSpec.model_validate_json(folder.spec.read_bytes())
+    spec = _spec(folder)
     settings = spec.settings
 
     proxy = OutboundProxy.of_environment(os.environ)
@@ -93,7 +94,7 @@ async def build_image(folder: BuildFolder, fetch: Fetch | None = None, *, overla
 
 def _overlays_refused(folder: BuildFolder) -> str:
     """Give this process overlays, before it has a second thread. Return why it has none, or an empty text."""
-    if not BuildSpec.model_validate_json(folder.spec.read_bytes()).settings.uses_overlays:
+    if not _spec(folder).settings.uses_overlays:
         return "overlays by its settings"
     probe = folder.path / "overlays"
     try:
@@ -111,15 +112,11 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--lock-fd", type=int, help="the folder's lock, taken by the worker that starts the session")
+    parser.add_argument("--started-fd", type=int, help="a pipe that gets a byte once the session has a record")
     options = parser.parse_args(arguments)
     folder = BuildFolder(options.folder.absolute())
 
-    lock: IO[str] | None
-    if options.lock_fd is not None:
-        lock = os.fdopen(options.lock_fd, "a")
-        os.set_inheritable(options.lock_fd, False)
-    else:
-        lock = folder.take_lock()
+    lock = folder.take_lock() if options.lock_fd is None else _open_own(options.lock_fd)
     if lock is None:
         sys.stderr.write("another session builds in this folder\n")
         return 1
@@ -129,6 +126,21 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
     with lock:
+        process_records.write(folder, Layout(Path(_spec(folder).data_dir)))
+        if options.started_fd is not None:
+            with _open_own(options.started_fd) as started:
+                started.write("1")
+        # Only now: who cancels a build looks for its process first, and then says so.
         if folder.exit() is None:
             asyncio.run(build_image(folder, overlays_refused=_overlays_refused(folder)))
     return 0
+
+
+def _open_own(descriptor: int) -> IO[str]:
+    """Open a descriptor that was handed to us, and that no child gets."""
+    os.set_inheritable(descriptor, False)
+    return os.fdopen(descriptor, "a")
+
+
+def _spec(folder: BuildFolder) -> BuildSpec:
+    return BuildSpec.model_validate_json(folder.spec.read_bytes())
