@@ -4,6 +4,7 @@ import re
 
 _TOP = re.compile(r"^[├└]─+ ?(.+)$")
 _REASON = "because of: "
+_ENDS = " .,:;"
 
 
 def no_solution(text: str) -> str:
@@ -11,8 +12,8 @@ def no_solution(text: str) -> str:
     lines = text.strip().splitlines()
     reason = lines[0].partition(_REASON)[2] or lines[0]
     tops = [match[1].split(" can be installed", 1)[0] for line in lines[1:] if (match := _TOP.match(line))]
-    sentence = reason.rstrip(" .")
-    return f"{sentence}: {'; '.join(top.rstrip(' .,:;') for top in tops)}" if tops else sentence
+    sentence = reason.rstrip(_ENDS)
+    return f"{sentence}: {'; '.join(top.rstrip(_ENDS) for top in tops)}" if tops else sentence
 
 
 def first_sentence(text: str) -> str:

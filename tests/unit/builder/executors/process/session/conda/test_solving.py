@@ -111,6 +111,10 @@ def test_a_tree_of_reasons_becomes_a_sentence() -> None:
     assert no_solution(tree) == (
         "The following packages are incompatible: a *; b 2.* cannot be installed because there are no viable options"
     )
+    alone = "Cannot solve the request because of: b * cannot be installed because there are no viable options:\n"
+    reason = "b * cannot be installed because there are no viable options"
+    assert no_solution(f"{alone}└─ b 2.0 would require\n   └─ c *") == f"{reason}: b 2.0 would require"
+    assert no_solution(alone) == reason
 
 
 def test_an_error_with_causes_is_told_by_its_first_and_last() -> None:
