@@ -107,7 +107,13 @@ def test_what_is_fetched_is_looked_at_before_repo2docker_reads_it(
         ("requirements.txt", "binder/all.txt", False),
         ("binder/apt.txt", "../packages.txt", False),
         ("binder", "environments/one", False),
+        ("requirements.txt", "/home/ann/requirements.txt", True),
+        (".dockerignore", "/root/.docker/config.json", True),
+        ("Dockerfile.dockerignore", "../outside", True),
         ("data.csv", "not-there.csv", False),
+        ("data", "/home/ann/data", False),
+        ("binder/data", "/home/ann/data", False),
+        ("start", "start", False),
     ],
 )
 def test_only_links_that_lead_out_of_a_repository_are_refused(
