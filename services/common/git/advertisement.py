@@ -5,6 +5,7 @@ hex digits. A flush packet follows the service's name; then there is one ref in 
 the capabilities, after a NUL.
 """
 
+import os
 import re
 from collections.abc import Iterator
 
@@ -13,6 +14,7 @@ from services.common.git.urls import is_full_sha
 _SERVICE = b"# service=git-upload-pack"
 _LENGTH = re.compile(rb"[0-9a-fA-F]{4}")
 _GLOBS = frozenset("*?[\\")
+_SYMREF = b"symref=HEAD:"
 
 
 def refs_advertised(body: bytes, patterns: tuple[str, ...] = ()) -> dict[str, str] | None:
@@ -38,6 +40,16 @@ def refs_advertised(body: bytes, patterns: tuple[str, ...] = ()) -> dict[str, st
         refs[name] = sha
     refs.pop("capabilities^{}", None)  # stands for the capabilities of a repository without refs
     return {name: sha for name, sha in refs.items() if not patterns or _matches(name, patterns)}
+
+
+def head_advertised(body: bytes) -> str:
+    """Return the full name of the branch that HEAD names, as `git ls-remote --symref` tells it; empty if it is unknown.
+
+    `body` is one that `refs_advertised` can read.
+    """
+    capabilities = body.partition(b"\0")[2].partition(b"\n")[0].split(b" ")
+    names = (word.removeprefix(_SYMREF) for word in capabilities if word.startswith(_SYMREF))
+    return os.fsdecode(next(names, b""))
 
 
 def _matches(name: str, patterns: tuple[str, ...]) -> bool:

@@ -7,8 +7,9 @@ from pathlib import Path
 from services.common.git.process import GitResult, GitRunner, OnLine
 from services.common.git.refs import remote_refs, write_refs
 from services.common.git.remote import remote_failure
-from services.common.git.urls import Remote
+from services.common.git.urls import Remote, speaks_protocol_2
 from services.common.models.errors import BinderyError
+from services.common.net.outbound import CheckedClient
 
 _FETCH = ("fetch", "--quiet", "--progress", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--stdin")
 _REFUSES_SHAS = ("unadvertised object", "not valid", "dumb http transport", "not support shallow")
@@ -21,21 +22,25 @@ def object_format(sha: str) -> str:
     return "sha256" if len(sha) == 64 else "sha1"
 
 
-async def fetch_commit(git: GitRunner, remote: Remote, sha: str, folder: Path, *, url: str) -> bool:
+async def fetch_commit(
+    git: GitRunner, remote: Remote, sha: str, folder: Path, *, url: str, client: CheckedClient
+) -> bool:
     """Fetch commit `sha` into the new repository at `folder`; return whether it came alone, without its history.
 
     A server that gives no single commit is asked for branches and tags, and then for whatever else has a name. `url` is
     what messages call the repository.
 
-    Raise `BinderyError`: `ref_not_found` for a missing commit, `fetch_failed`, `repository_too_large`.
+    Raise `BinderyError`: `ref_not_found` for a missing commit, `fetch_failed`, `repository_too_large`, and what
+    `client` raises.
     """
     result = await fetch_objects(git, remote, folder, "--depth=1", shas=[sha])
     if result.ok and await has_commit(git, sha, folder):
         return True
 
     refuses = any(sign in result.messages for sign in _REFUSES_SHAS)
-    # By protocol 0, a server says so of every commit that is not the tip of a ref.
-    refuses = refuses or (_UNKNOWN_SHA in result.messages and not remote.speaks_protocol_2)
+    if _UNKNOWN_SHA in result.messages and not refuses:
+        # By protocol 0, a server says so of every commit that is not the tip of a ref.
+        refuses = not await speaks_protocol_2(remote, client)
     listing = await remote_refs(git, remote, folder)
     if refuses and listing:
         for shas in (listing.cloned, listing.named):

@@ -1,7 +1,9 @@
 """Checking out a commit of a git repository, with its history, submodules and Git LFS files, every address checked."""
 
 import asyncio
+import contextlib
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,7 +12,7 @@ from services.common.git.history import HistoryBudget, fetch_history
 from services.common.git.lfs import Checkout, fetch_lfs_files
 from services.common.git.process import GitResult, GitRunner, OnLine
 from services.common.git.refs import attach_head
-from services.common.git.remote import GIB
+from services.common.git.remote import ADVERTISEMENT_BYTES, GIB
 from services.common.git.submodules import MAX_DEPTH, MAX_SUBMODULES, Submodule, place_of, submodules_of
 from services.common.git.urls import WEB, Remote, git_url, is_full_sha, locate, submodule_url, web_url
 from services.common.git.words import printable
@@ -105,11 +107,14 @@ class _Fetch:
 
     async def repository(self, url: str, sha: str, folder: Path, path: str = "", depth: int = 0) -> None:
         """Fetch the repository whose place in the whole is `path`, and then its submodules, to `folder`."""
-        remote = await self._locate(url)
+        with _failed_fetches():
+            remote = await locate(url, self.client, self.git.allowed_protocols, body_bytes=ADVERTISEMENT_BYTES)
         new = ("--quiet", "--template=", f"--object-format={object_format(sha)}")
         await self._run_checked("init", *new, ".", cwd=folder)
         await self._run_checked("remote", "add", "origin", url, cwd=folder)
-        if await fetch_commit(self.git, remote, sha, folder, url=url):
+        with _failed_fetches():
+            is_alone = await fetch_commit(self.git, remote, sha, folder, url=url, client=self.client)
+        if is_alone:
             await self._history(remote, sha, folder, path)
 
         result = await self.git.run("checkout", "--quiet", "--force", "--detach", sha, cwd=folder)
@@ -178,17 +183,20 @@ class _Fetch:
         if self.git.on_line:
             self.git.on_line(printable(line))
 
-    async def _locate(self, url: str) -> Remote:
-        try:
-            return await locate(url, self.client, self.git.allowed_protocols)
-        except BinderyError as error:
-            if not error.has_code("provider_unavailable", "rate_limited"):
-                raise
-            after = error.retry_after_seconds
-            raise BinderyError("fetch_failed", error.detail, retry_after_seconds=after) from error
-
     async def _run_checked(self, *arguments: str, cwd: Path) -> GitResult:
         result = await self.git.run(*arguments, cwd=cwd)
         if not result.ok:
             raise BinderyError("fetch_failed", f"git {arguments[0]} failed: {result.reason}.")
         return result
+
+
+@contextlib.contextmanager
+def _failed_fetches() -> Iterator[None]:
+    """Raise `BinderyError("fetch_failed")` for a server that does not answer, or asks for fewer requests."""
+    try:
+        yield
+    except BinderyError as error:
+        if not error.has_code("provider_unavailable", "rate_limited"):
+            raise
+        after = error.retry_after_seconds
+        raise BinderyError("fetch_failed", error.detail, retry_after_seconds=after) from error

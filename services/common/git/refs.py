@@ -1,4 +1,4 @@
-"""The refs of a repository that is cloned: asked of its server, and written as `git clone` has them.
+"""The refs of a repository that is cloned: told by its server, and written as `git clone` has them.
 
 They are written to git's file of packed refs at once. `git fetch` makes a file for each, which takes longer than all
 else in a repository with thousands of tags.
@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from services.common.git.advertisement import head_advertised, refs_advertised
 from services.common.git.process import GitRunner
 from services.common.git.remote import refs_listed
 from services.common.git.urls import Remote
@@ -76,7 +77,13 @@ def is_name(name: str) -> bool:
 
 
 async def remote_refs(git: GitRunner, remote: Remote, folder: Path) -> RemoteRefs | None:
-    """Ask a server for all of its refs; return None if it does not say, or says more than can be read."""
+    """Return all refs of a server, which is asked unless its first answer told them.
+
+    Return None if it does not say, or says more than can be read.
+    """
+    if (advertised := refs_advertised(remote.advertisement)) is not None:
+        return RemoteRefs(advertised, head_advertised(remote.advertisement))
+
     command = ("ls-remote", "-q", "--symref", "--", remote.url)
     try:
         listing = await git.unwatched.run(*command, cwd=folder, config=remote.config)

@@ -21,6 +21,7 @@ _WEB_USER = re.compile(r"(?i)^(https?://)[^/?#:@]+@")
 _AMBIGUOUS = re.compile(r"(?i)%(?:2f|5c|[01][0-9a-f]|7f)|(?:^|/)(?:\.|%2e){2}(?:/|$)")
 _FULL_SHA = re.compile(r"[0-9a-fA-F]{40}|[0-9a-fA-F]{64}")
 _PORTS = {"git": 9418, "ssh": 22}
+_PROTOCOL_2 = {"Git-Protocol": "version=2"}
 _CAPABILITIES_BYTES = 64 * 1024
 _WITHOUT_PROTOCOL_0 = frozenset({400, 403, 405, 406, 415, 426, 501, 505})
 """Statuses with which a server may answer that it speaks protocol 2 only."""
@@ -31,14 +32,12 @@ class Remote:
     """A remote for git: a URL, and the configuration that pins it to the checked address, or to the proxy.
 
     `advertisement` is the server's answer by git's protocol 0, which lists its refs; empty unless it was requested and
-    is short. `speaks_protocol_2` if any commit may be asked for by its name; servers that are not asked by http count
-    as such.
+    is short.
     """
 
     url: str
     config: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     advertisement: bytes = b""
-    speaks_protocol_2: bool = True
 
 
 def is_full_sha(ref: str) -> bool:
@@ -167,26 +166,36 @@ async def locate(
     if parts.scheme not in WEB:
         return await _locate_elsewhere(url, client)
 
-    headers = {"User-Agent": await asyncio.to_thread(user_agent), "Pragma": "no-cache"}
     address = url.rstrip("/") + _INFO_REFS
+    headers = await _headers()
     response = None
     if body_bytes:  # by protocol 0, which has the refs in this response: protocol 2 needs another request for them
         response = await client.follow(address, headers=headers, body_bytes=body_bytes)
     if response is None or response.status in _WITHOUT_PROTOCOL_0:
-        headers["Git-Protocol"] = "version=2"
-        response = await client.follow(address, headers=headers, body_bytes=_CAPABILITIES_BYTES)
+        response = await client.follow(address, headers=headers | _PROTOCOL_2)
     _raise_for_status(response, url)
 
     config = _pinned(response.host, response.port, response.address)
     if client.proxy and not response.address:
         config = (("http.proxy", client.proxy.url_with_login), ("http.proxyAuthMethod", "basic"))
-    is_protocol_2 = b"version 2\n" in response.body[:64]
-    return Remote(
-        url=response.url.removesuffix(_INFO_REFS),
-        config=config,
-        advertisement=response.body,
-        speaks_protocol_2=is_protocol_2,
-    )
+    return Remote(url=response.url.removesuffix(_INFO_REFS), config=config, advertisement=response.body)
+
+
+async def speaks_protocol_2(remote: Remote, client: CheckedClient) -> bool:
+    """Ask a server whether any commit may be asked for by its name; one that is not asked by http counts as such.
+
+    Raise `BinderyError` as `CheckedClient.follow` does.
+    """
+    if not remote.url.startswith(("http://", "https://")):
+        return True
+    headers = await _headers() | _PROTOCOL_2
+    response = await client.follow(remote.url + _INFO_REFS, headers=headers, body_bytes=_CAPABILITIES_BYTES)
+    return b"version 2\n" in response.body[:64]
+
+
+async def _headers() -> dict[str, str]:
+    """Return the headers that git sends with its first request."""
+    return {"User-Agent": await asyncio.to_thread(user_agent), "Pragma": "no-cache"}
 
 
 def _raise_for_status(response: CheckedUrl, url: str) -> None:

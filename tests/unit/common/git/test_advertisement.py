@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from services.common.git.advertisement import refs_advertised
+from services.common.git.advertisement import head_advertised, refs_advertised
 from tests.support.sample_builds import make_repository
 
 IDENTITY = ("-c", "user.name=t", "-c", "user.email=t@t")
@@ -48,6 +48,18 @@ def test_it_says_what_git_says(repository: Path, patterns: tuple[str, ...]) -> N
 def test_a_repository_without_refs_has_none(tmp_path: Path) -> None:
     subprocess.run(["git", "init", "-q", "--bare", str(tmp_path / "empty")], check=True)
     assert refs_advertised(advertisement(tmp_path / "empty")) == {}
+
+
+@pytest.mark.parametrize("branch", ["xmain", "feature/main", "gr\udcf6sse"])
+def test_it_says_which_branch_head_is(repository: Path, branch: str) -> None:
+    subprocess.run(["git", "branch", "gr\udcf6sse"], cwd=repository, check=True)
+    subprocess.run(["git", "symbolic-ref", "HEAD", f"refs/heads/{branch}"], cwd=repository, check=True)
+    assert head_advertised(advertisement(repository)) == f"refs/heads/{branch}"
+
+
+def test_a_head_that_is_no_branch_has_none(repository: Path) -> None:
+    subprocess.run(["git", "checkout", "-q", "--detach"], cwd=repository, check=True)
+    assert head_advertised(advertisement(repository)) == ""
 
 
 def test_a_glob_is_left_to_git(repository: Path) -> None:

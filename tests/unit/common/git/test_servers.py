@@ -7,7 +7,7 @@ import pytest
 
 from services.common.git.fetch import fetch_repository
 from services.common.git.remote import list_refs
-from services.common.git.urls import locate
+from services.common.git.urls import locate, speaks_protocol_2
 from services.common.models.errors import BinderyError
 from services.common.net.networks import NetworkPolicy
 from services.common.net.outbound import CheckedClient
@@ -173,4 +173,4 @@ async def test_a_server_of_protocol_2_is_told_from_others(forge: Forge, way: str
     forge.create_repo("org", "repo", {"a.txt": "one"})
     async with CheckedClient(LOOPBACK) as client:
         remote = await locate(url_of(forge, way), client)
-    assert remote.speaks_protocol_2 is (way in {"v2", "v2 only"})
+        assert await speaks_protocol_2(remote, client) is (way in {"v2", "v2 only"})
