@@ -18,6 +18,7 @@ from services.builder.executors.process.images import ProcessImages
 from services.builder.executors.process.session.layout import Layout
 from services.builder.executors.process.session.processes import identify
 from tests.support.paths import CHECKOUT
+from tests.support.polling import until
 from tests.support.sample_builds import QUICK, attempt_of, collect, processes_mentioning
 
 SETTINGS = QUICK.model_copy(update={"allowed_networks": ("127.0.0.0/8",)})
@@ -50,7 +51,7 @@ async def test_a_build_is_followed_to_its_end_and_its_image_is_there(
     assert not await images.find("another")
     [execution] = await executor.list()
     assert (execution.build_id, execution.epoch, execution.is_alive) == (attempt.build_id, 1, False)
-    assert list((data / "run" / "processes").iterdir()) == []
+    await until(lambda: list((data / "run" / "processes").iterdir()) == [])
     await executor.remove(attempt.build_id)
     assert await executor.list() == []
 

@@ -1,6 +1,8 @@
 """Sessions, and the server that they are forked from: each may be killed, and the other goes on."""
 
 import asyncio
+import fcntl
+import json
 import os
 import signal
 import socket
@@ -94,6 +96,29 @@ async def test_the_server_ends_with_its_executor_and_the_session_does_not(
     assert not server.is_running()
     gate.touch()
     await assert_is_built(ProcessExecutor(data, SETTINGS), attempt)
+
+
+async def test_what_follows_a_build_is_a_process_that_nobody_waits_for(
+    executor: ProcessExecutor, data: Path, serve: Serve
+) -> None:
+    layout = Layout(data)
+    layout.images.mkdir()
+    attempt = attempt_of(*serve({"a": "b"}))
+    image = layout.image(attempt.build_id)
+
+    def records() -> list[str]:
+        return [json.loads(path.read_text())["what"] for path in layout.process_records.glob("*.json")]
+
+    with (layout.images / ".upkeep.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        await executor.ensure(attempt)
+        await assert_is_built(executor, attempt)
+        assert not layout.build(attempt.build_id).is_alive
+        await until(lambda: records() == [f"upkeep after build {attempt.build_id}"])
+        await executor.remove(attempt.build_id)
+        assert image.manifest()
+    await until(lambda: records() == [])
+    assert {"size", "image.json"} < {path.name for path in image.path.iterdir()}
 
 
 def test_the_server_of_a_killed_worker_ends_too() -> None:

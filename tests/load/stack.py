@@ -182,7 +182,7 @@ class LoadStack:
             folder.mkdir(parents=True)
             manifest = {
                 "v": 1, "image": image, "build_id": build_id, "repo_url": url, "ref": sha, "python": "3",
-                "created": "2026-01-01T00:00:00Z", "size_bytes": 1, "start": None,
+                "created": "2026-01-01T00:00:00Z", "start": None,
             }  # fmt: skip
             (folder / "image.json").write_text(json.dumps(manifest))
         return sha

@@ -66,7 +66,6 @@ def make_image(
         ref="0" * 40,
         python="3",
         created="2026-01-01T00:00:00+00:00",
-        size_bytes=1,
         start="start" if start is not None else None,
         program="jupyter-lab" if (environment / "bin" / "jupyter-lab").exists() else None,
         is_layered=True,

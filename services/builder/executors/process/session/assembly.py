@@ -6,7 +6,6 @@ them. What it replaced of the base is taken out of the whole.
 
 import csv
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import suppress
 from importlib.util import cache_from_source
@@ -15,15 +14,15 @@ from pathlib import Path
 _METADATA = ("METADATA", "RECORD", "WHEEL", "INSTALLER", "direct_url.json", "entry_points.txt", "top_level.txt")
 
 
-def tell_packages(base: Path, env: Path, *, may_link: bool) -> None:
-    """Make each package of `base` look installed in `env`, whose files may be links to the base's or copies."""
+def tell_packages(base: Path, env: Path) -> None:
+    """Make each package of `base` look installed in `env`, by files that are links to the base's."""
     packages = site_packages(env)
     for folder in site_packages(base).glob("*.dist-info"):
         target = packages / folder.name
         target.mkdir()
         for name in _METADATA:
             if (source := folder / name).is_file():
-                (os.link if may_link else shutil.copyfile)(source, target / name)
+                os.link(source, target / name)
 
 
 def replaced_files(base: Path, env: Path) -> list[Path]:

@@ -1,6 +1,7 @@
 """Environments that images share: Jupyter for one Python, installed once and never changed.
 
-`<data>/bases/<key>-<Unix seconds>/`: the environment in `env`, and `base.json`, written last. A build that uses a base
+`<data>/bases/<key>-<Unix seconds>/`: the environment in `env`, the beginning of each environment over it in `template`,
+and `base.json`, written last. A build that uses a base
 holds its `lock` until no image of it names the base any more, or names it for good.
 """
 
@@ -36,6 +37,7 @@ class Base:
         self.path = path
         self.name = path.name
         self.env = path / "env"
+        self.template = path / "template"
         self._manifest_path = path / "base.json"
         self._lock_path = path / "lock"
         self._lock: IO[str] | None = None

@@ -1,7 +1,9 @@
 """The environment of an image: what the repository asks for, over a base with Jupyter that images share."""
 
+import asyncio
 import json
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -42,14 +44,16 @@ class ImageEnvironment:
 
     async def make(self, requested_python: str | None) -> None:
         """Make an environment that seems to have the base's packages already."""
-        installer = self.installer
+        installer, env = self.installer, self.image.env
         python = await installer.find_python(requested_python)
-        await installer.make_environment(python, self.image.env)
         if installer.spec.settings.base_packages:
             self.base = await self._find_base(python)
             manifest = self.base.manifest()
             self.python = manifest.python if manifest else ""
-            assembly.tell_packages(self.base.env, self.image.env, may_link=self.is_layered)
+            copy = os.link if self.is_layered else shutil.copy2
+            await asyncio.to_thread(shutil.copytree, self.base.template, env, symlinks=True, copy_function=copy)
+        else:
+            await installer.make_environment(python, env)
         self.python = self.python or await installer.python_version(self.image.python)
 
     async def make_conda(self, environment: CondaEnvironment, variables: Mapping[str, str]) -> None:
@@ -94,6 +98,7 @@ class ImageEnvironment:
             interpreter=[interpreter, status.st_mtime_ns, status.st_size],
             packages=settings.base_packages,
             indexes=read_indexes(self.environ).environment,
+            form="env, template",
             uv=version("uv"),
         )
 
@@ -108,6 +113,8 @@ class ImageEnvironment:
                 may_link=True,
             )
             _disable_news(base.env)
+            await self.installer.make_environment(python, base.template)
+            assembly.tell_packages(base.env, base.template)
             base.finish(await self.installer.python_version(base.env / "bin" / "python"))
 
         return await find_or_make(self.layout.bases, key, make, max_age_seconds=settings.base_max_age_seconds)
@@ -122,7 +129,7 @@ class ImageEnvironment:
             self.image.env,
             arguments,
             environ=environ,
-            compiles=self.installer.spec.settings.compiles_bytecode,
+            compiles=self.installer.spec.settings.compiles_bytecode and not self.is_layered,
             may_link=self.is_layered,
         )
 

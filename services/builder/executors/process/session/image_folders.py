@@ -52,7 +52,7 @@ def evict(layout: Layout, *, max_bytes: int, grace_seconds: float = 600, base_ma
         base_names: dict[str, str | None] = {}
         for folder in folders:
             if manifest := folder.manifest():
-                sizes[folder.build_id] = manifest.size_bytes
+                sizes[folder.build_id] = folder.size_bytes()
                 base_names[folder.build_id] = manifest.base
             elif not (
                 folder.manifest_path.exists() or folder.build_id in used or layout.build(folder.build_id).is_alive

@@ -6,7 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -22,7 +22,7 @@ _LOCK_TRY_SECONDS = 0.01
 class Manifest(BaseModel):
     """`image.json`, written last: an image folder without it is half built.
 
-    `size_bytes` is the size of its blocks. `program` is the name of the program in the environment that serves it;
+    `program` is the name of the program in the environment that serves it;
     None without any. `start` is the path of the start script in the repository. `is_layered` tells that it needs
     overlays, over the base that `base` names if there is one.
     """
@@ -36,7 +36,6 @@ class Manifest(BaseModel):
     ref: str
     python: str
     created: str
-    size_bytes: int
     start: str | None
     program: str | None = None
     is_layered: bool = False
@@ -154,7 +153,7 @@ class BuildFolder:
 class ImageFolder:
     """`<data>/images/<build id>/`: the environment in `env`, and the repository in `repo`, which is the home folder.
 
-    `env_changes` is what lies over `env`, and `runtime` starts servers of the image.
+    `bytecode` lies over `env`, and `env_changes` over both. `runtime` starts servers of the image.
     """
 
     def __init__(self, path: Path) -> None:
@@ -162,10 +161,12 @@ class ImageFolder:
         self.build_id = path.name
         self.env = path / "env"
         self.repo = path / "repo"
+        self.bytecode = path / "bytecode"
         self.env_changes = path / "env-changes"
         self.runtime = path / "image_runtime"
         self.activation_path = path / "activation.json"
         self.manifest_path = path / "image.json"
+        self._size_path = path / "size"
         self.last_launched_path = path / "last-launched"
 
     @property
@@ -192,6 +193,16 @@ class ImageFolder:
             return self.last_launched_path.stat().st_mtime
         except FileNotFoundError:
             return None
+
+    def size_bytes(self) -> int:
+        """Return the size of its blocks, which is measured once: when nothing is added to the folder any more."""
+        try:
+            return int(self._size_path.read_text())
+        except (OSError, ValueError):
+            size = size_bytes(self.path)
+        with suppress(OSError):  # it was removed meanwhile
+            self._size_path.write_text(str(size))
+        return size
 
     def remove(self) -> None:
         """Remove the folder, half built or not. Do nothing if it does not exist."""

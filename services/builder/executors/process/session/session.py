@@ -6,16 +6,15 @@ writes `exit.json`. What it builds counts as an image only once it is finished.
 
 import argparse
 import asyncio
-import contextlib
 import os
 import signal
 import sys
+import traceback
 from pathlib import Path
 from typing import IO
 
 from services.builder.executors.process.session import process_records
 from services.builder.executors.process.session.errors import StepError
-from services.builder.executors.process.session.image_folders import evict
 from services.builder.executors.process.session.image_runtime.overlays import (
     OverlaysRefusedError,
     try_overlays,
@@ -34,6 +33,7 @@ from services.builder.executors.process.session.log import BuildLog
 from services.builder.executors.process.session.processes import end_all
 from services.builder.executors.process.session.spec import BuildSpec
 from services.builder.executors.process.session.steps import BuildSteps, Fetch
+from services.builder.executors.process.session.upkeep import upkeep
 from services.builder.executors.redaction import Redaction
 from services.common.net.proxy import OutboundProxy
 
@@ -78,14 +78,6 @@ async def build_image(folder: BuildFolder, fetch: Fetch | None = None, *, overla
         log.write("failed", outcome.error.message)
         end_all([], str(folder.home))
         image.remove()
-    else:
-        with contextlib.suppress(OSError):  # the image is built; the next build tries to remove the rest again
-            evict(
-                layout,
-                max_bytes=settings.max_images_bytes,
-                grace_seconds=settings.images_grace_seconds,
-                base_max_age_seconds=settings.base_max_age_seconds,
-            )
 
     log.close()
     write_atomically(folder.exit_path, outcome.model_dump_json())
@@ -126,14 +118,34 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
     with lock:
-        process_records.write(folder, Layout(Path(_spec(folder).data_dir)))
+        process_records.write_session(folder, Layout(Path(_spec(folder).data_dir)))
         if options.started_fd is not None:
             with _open_own(options.started_fd) as started:
                 started.write("1")
         # Only now: who cancels a build looks for its process first, and then says so.
         if folder.exit() is None:
-            asyncio.run(build_image(folder, overlays_refused=_overlays_refused(folder)))
+            outcome = asyncio.run(build_image(folder, overlays_refused=_overlays_refused(folder)))
+            if outcome.ok:
+                _leave_upkeep(folder, lock)
     return 0
+
+
+def _leave_upkeep(folder: BuildFolder, lock: IO[str]) -> None:
+    """Do by a process of its own what can wait: with the end of this one the build has ended."""
+    if os.fork() != 0:
+        return
+    try:
+        lock.close()
+        os.setsid()
+        spec = _spec(folder)
+        layout = Layout(Path(spec.data_dir))
+        with process_records.recorded(layout, f"upkeep after build {folder.build_id}"):
+            upkeep(layout, layout.image(folder.build_id), spec.settings)
+    except BaseException:  # noqa: BLE001 -- it is the last one who can say it
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def _open_own(descriptor: int) -> IO[str]:

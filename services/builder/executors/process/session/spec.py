@@ -57,7 +57,8 @@ class SessionSettings(BaseModel):
     conda_offline: bool = Field(False, description="Whether only what is in the cache is used.")
     base_max_age_seconds: float = Field(7 * 86400, description="How long builds share what was installed for one.")
     uses_overlays: bool = Field(True, description="Servers share an image's files by overlay mounts, not by copies.")
-    compiles_bytecode: bool = Field(True, description="Compile at install: the first server starts quicker.")
+    compiles_bytecode: bool = Field(True, description="Compile what is installed: servers start quicker.")
+    bytecode_timeout_seconds: float = Field(1800, description="For compiling it, if that is done after a build.")
 
 
 class BuildSpec(BaseModel):

@@ -151,7 +151,6 @@ class BuildSteps:
             ref=spec.ref,
             python=environment.python,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
-            size_bytes=size_bytes(image.path),
             program=program,
             start=str(start.path.relative_to(image.repo.resolve())) if start else None,
             is_layered=environment.is_layered,
@@ -159,7 +158,7 @@ class BuildSteps:
         )
 
         write_atomically(image.manifest_path, manifest.model_dump_json())
-        self.log.write("building", f"Built {spec.image} ({manifest.size_bytes // 2**20} MiB)")
+        self.log.write("building", f"Built {spec.image}")
 
     @property
     def _repository_env(self) -> dict[str, str]:

@@ -67,7 +67,7 @@ def _mount(image: Path, manifest: dict[str, Any], server: Path) -> Places:
 
 def env_lowers(image: Path, base: str | None) -> list[Path]:
     """Return the folders that are an image's environment, one over the other, the uppermost first."""
-    lowers = [image / "env-changes", image / "env"]
+    lowers = [image / "env-changes", image / "bytecode", image / "env"]
     if base:
         lowers.append(image.parents[1] / "bases" / base / "env")
     return [folder for folder in lowers if folder.is_dir()]

@@ -27,10 +27,9 @@ def layout(tmp_path: Path) -> Layout:
 def _image(layout: Layout, build_id: str, *, built_ago: float, launched_ago: float | None = None) -> ImageFolder:
     folder = layout.image(build_id)
     folder.repo.mkdir(parents=True)
-    manifest = Manifest(
-        image=build_id, build_id=build_id, repo_url="", ref="", python="", created="", size_bytes=100, start=None
-    )
+    manifest = Manifest(image=build_id, build_id=build_id, repo_url="", ref="", python="", created="", start=None)
     folder.manifest_path.write_text(manifest.model_dump_json())
+    (folder.path / "size").write_text("100")
     os.utime(folder.manifest_path, (0, time.time() - built_ago))
     if launched_ago is not None:
         folder.last_launched_path.touch()
