@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from services.common.git.commit import fetch_commit, object_format
+from services.common.git.config_file import add_section
 from services.common.git.history import HistoryBudget, fetch_history
 from services.common.git.lfs import Checkout, fetch_lfs_files
-from services.common.git.process import GitResult, GitRunner, OnLine
-from services.common.git.refs import attach_head
+from services.common.git.process import GitRunner, OnLine
+from services.common.git.refs import BRANCHES, ORIGIN, attach_head
 from services.common.git.remote import ADVERTISEMENT_BYTES, GIB
 from services.common.git.submodules import MAX_DEPTH, MAX_SUBMODULES, Submodule, place_of, submodules_of
 from services.common.git.urls import WEB, Remote, git_url, is_full_sha, locate, submodule_url, web_url
@@ -110,8 +111,10 @@ class _Fetch:
         with _failed_fetches():
             remote = await locate(url, self.client, self.git.allowed_protocols, body_bytes=ADVERTISEMENT_BYTES)
         new = ("--quiet", "--template=", f"--object-format={object_format(sha)}")
-        await self._run_checked("init", *new, ".", cwd=folder)
-        await self._run_checked("remote", "add", "origin", url, cwd=folder)
+        result = await self.git.run("init", *new, ".", cwd=folder)
+        if not result.ok:
+            raise BinderyError("fetch_failed", f"git init failed: {result.reason}.")
+        add_section(folder, "remote", "origin", url=url, fetch=f"+{BRANCHES}*:{ORIGIN}*")
         with _failed_fetches():
             is_alone = await fetch_commit(self.git, remote, sha, folder, url=url, client=self.client)
         if is_alone:
@@ -154,15 +157,10 @@ class _Fetch:
             url = self._allowed_url(submodule_url(parent, submodule.url), submodule.path)
             inner_path = f"{path}/{submodule.path}" if path else submodule.path
             await self.repository(url, submodule.sha, place, inner_path, depth + 1)
-            await self._register(submodule, url, folder)
+            add_section(folder, "submodule", submodule.name, url=url, active="true")  # one that is in use
         except BinderyError as error:
             code: ErrorCode = "build_failed" if error.has_code("bad_spec", "ref_not_found") else error.code
             raise BinderyError(code, f"Submodule {printable(submodule.path)}: {error.detail}") from error
-
-    async def _register(self, submodule: Submodule, url: str, folder: Path) -> None:
-        """Have git know a submodule as one that is in use, as `git submodule update --init` does."""
-        for variable, value in (("url", url), ("active", "true")):
-            await self.git.unwatched.run("config", f"submodule.{submodule.name}.{variable}", value, cwd=folder)
 
     def _allowed_url(self, url: str, path: str) -> str:
         """Return the URL of a submodule, or the https one in its place if its protocol is not allowed here.
@@ -182,12 +180,6 @@ class _Fetch:
     def _say(self, line: str) -> None:
         if self.git.on_line:
             self.git.on_line(printable(line))
-
-    async def _run_checked(self, *arguments: str, cwd: Path) -> GitResult:
-        result = await self.git.run(*arguments, cwd=cwd)
-        if not result.ok:
-            raise BinderyError("fetch_failed", f"git {arguments[0]} failed: {result.reason}.")
-        return result
 
 
 @contextlib.contextmanager

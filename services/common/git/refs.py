@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.common.git.advertisement import head_advertised, refs_advertised
+from services.common.git.config_file import add_section
 from services.common.git.process import GitRunner
 from services.common.git.remote import refs_listed
 from services.common.git.urls import Remote
@@ -124,13 +125,9 @@ async def attach_head(git: GitRunner, sha: str, folder: Path) -> None:
         return
 
     name = upstream.removeprefix(ORIGIN)
-    for command in (
-        ("update-ref", f"{BRANCHES}{name}", sha),
-        ("symbolic-ref", _HEAD, f"{BRANCHES}{name}"),
-        ("config", f"branch.{name}.remote", "origin"),
-        ("config", f"branch.{name}.merge", f"{BRANCHES}{name}"),
-    ):
-        await git.unwatched.run(*command, cwd=folder)
+    await git.unwatched.run("update-ref", f"{BRANCHES}{name}", sha, cwd=folder)
+    await git.unwatched.run("symbolic-ref", _HEAD, f"{BRANCHES}{name}", cwd=folder)
+    add_section(folder, "branch", name, remote="origin", merge=f"{BRANCHES}{name}")
 
 
 async def objects_there(git: GitRunner, shas: Iterable[str], folder: Path) -> set[str]:
