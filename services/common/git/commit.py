@@ -1,7 +1,7 @@
 """Fetching one commit: alone if the server gives it, or else with everything that has a name."""
 
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from services.common.git.process import GitResult, GitRunner, OnLine
@@ -17,6 +17,14 @@ _UNKNOWN_SHA = "not our ref"
 _OTHER_FORMAT = ("mismatched algorithms", "unknown object format", "expected sha/ref")
 
 
+@dataclass(frozen=True)
+class FetchedCommit:
+    """A commit that is there: whether it came alone, without its history, and whether there is something before it."""
+
+    is_alone: bool
+    has_parents: bool
+
+
 def object_format(sha: str) -> str:
     """Return the object format of a repository with a commit of this name: `sha1` or `sha256`."""
     return "sha256" if len(sha) == 64 else "sha1"
@@ -24,8 +32,8 @@ def object_format(sha: str) -> str:
 
 async def fetch_commit(
     git: GitRunner, remote: Remote, sha: str, folder: Path, *, url: str, client: CheckedClient
-) -> bool:
-    """Fetch commit `sha` into the new repository at `folder`; return whether it came alone, without its history.
+) -> FetchedCommit:
+    """Fetch commit `sha`, or that of a tag with this name, into the new repository at `folder`.
 
     A server that gives no single commit is asked for branches and tags, and then for whatever else has a name. `url` is
     what messages call the repository.
@@ -34,8 +42,8 @@ async def fetch_commit(
     `client` raises.
     """
     result = await fetch_objects(git, remote, folder, "--depth=1", shas=[sha])
-    if result.ok and await has_commit(git, sha, folder):
-        return True
+    if result.ok and (commit := await _read_commit(git, sha, folder)):
+        return FetchedCommit(is_alone=True, has_parents=_has_parents(commit))
 
     refuses = any(sign in result.messages for sign in _REFUSES_SHAS)
     if _UNKNOWN_SHA in result.messages and not refuses:
@@ -46,8 +54,8 @@ async def fetch_commit(
         for shas in (listing.cloned, listing.named):
             result = await fetch_objects(git, remote, folder, shas=shas)
             await write_refs(git, listing, folder)
-            if await has_commit(git, sha, folder):
-                return False
+            if commit := await _read_commit(git, sha, folder):
+                return FetchedCommit(is_alone=False, has_parents=_has_parents(commit))
             if not result.ok:
                 break
 
@@ -67,9 +75,14 @@ async def fetch_objects(git: GitRunner, remote: Remote, folder: Path, *options: 
     return await quiet.run(*_FETCH, *options, "--", remote.url, cwd=folder, config=remote.config, data=data)
 
 
-async def has_commit(git: GitRunner, sha: str, folder: Path) -> bool:
-    """Return whether the repository at `folder` has a commit, or a tag of one, with this name."""
-    return (await git.run("cat-file", "-e", f"{sha}^{{commit}}", cwd=folder)).ok
+async def _read_commit(git: GitRunner, sha: str, folder: Path) -> bytes:
+    """Return a commit, or that of a tag with this name, as git stores it; nothing if it is not there."""
+    result = await git.unwatched.run("cat-file", "commit", sha, cwd=folder)
+    return result.output if result.ok else b""
+
+
+def _has_parents(commit: bytes) -> bool:
+    return b"\nparent " in commit.partition(b"\n\n")[0]
 
 
 def _why_missing(sha: str, result: GitResult, url: str, *, is_empty: bool) -> BinderyError:

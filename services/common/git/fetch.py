@@ -116,9 +116,9 @@ class _Fetch:
             raise BinderyError("fetch_failed", f"git init failed: {result.reason}.")
         add_section(folder, "remote", "origin", url=url, fetch=f"+{BRANCHES}*:{ORIGIN}*")
         with _failed_fetches():
-            is_alone = await fetch_commit(self.git, remote, sha, folder, url=url, client=self.client)
-        if is_alone:
-            await self._history(remote, sha, folder, path)
+            commit = await fetch_commit(self.git, remote, sha, folder, url=url, client=self.client)
+        if commit.is_alone:
+            await self._history(remote, sha, folder, path, has_parents=commit.has_parents)
 
         result = await self.git.run("checkout", "--quiet", "--force", "--detach", sha, cwd=folder)
         if not result.ok:
@@ -137,13 +137,14 @@ class _Fetch:
                 )
             await self._submodule(url, submodule, folder, path, depth)
 
-    async def _history(self, remote: Remote, sha: str, folder: Path, path: str) -> None:
+    async def _history(self, remote: Remote, sha: str, folder: Path, path: str, *, has_parents: bool) -> None:
         """Fetch the history, or say why it is left out."""
         sentence = await fetch_history(
             self.git,
             remote,
             sha,
             folder,
+            has_parents=has_parents,
             budget=self.history,
             timeout_seconds=min(self.history.timeout_seconds, self.seconds_left * HISTORY_SHARE),
         )

@@ -39,18 +39,26 @@ class HistoryBudget:
 
 
 async def fetch_history(
-    git: GitRunner, remote: Remote, sha: str, folder: Path, *, budget: HistoryBudget, timeout_seconds: float
+    git: GitRunner,
+    remote: Remote,
+    sha: str,
+    folder: Path,
+    *,
+    has_parents: bool,
+    budget: HistoryBudget,
+    timeout_seconds: float,
 ) -> str | None:
     """Fetch the history of commit `sha`, all tags and all branches into the repository at `folder`.
 
-    Return None if they are there, or else a sentence that says what is not, and why. Whatever goes wrong, the commit
-    stays usable, with its own tags if the server gives them.
+    The commit is there, and `has_parents` says whether there is something before it. Return None if all is there, or
+    else a sentence that says what is not, and why. Whatever goes wrong, the commit stays usable, with its own tags if
+    the server gives them.
     """
-    history = _History(git=git, remote=remote, folder=folder, budget=budget, ends_at=_now() + timeout_seconds)
-    is_shallow = await _has_parents(git, sha, folder)
-    if not is_shallow:  # git calls it so all the same
+    ends_at = _now() + timeout_seconds
+    history = _History(git=git, remote=remote, folder=folder, budget=budget, ends_at=ends_at, there={sha})
+    if not has_parents:  # git calls it shallow all the same
         (folder / ".git" / "shallow").unlink(missing_ok=True)
-    consequence = _SHALLOW if is_shallow else ""
+    consequence = _SHALLOW if has_parents else ""
     try:
         async with asyncio.timeout_at(history.ends_at):
             refs = await remote_refs(git, remote, folder)
@@ -60,37 +68,36 @@ async def fetch_history(
         return f"{_HISTORY} could not be fetched (the server does not list them){consequence}."
 
     tags = set(refs.tags.values())
-    why = await (history.fetch({sha, *tags}, "--unshallow") if is_shallow else history.fetch_missing(tags))
+    why = await (history.fetch({sha, *tags}, "--unshallow") if has_parents else history.fetch_missing(tags))
     if why:
         history.ends_at = _now() + timeout_seconds
         await history.fetch(refs.tags_of(sha), "--depth=1", is_counted=False)
-        await write_refs(git, refs, folder)
+        await write_refs(git, refs, folder, known=history.there)
         return f"{_HISTORY} {why}{consequence}."
 
     why = await history.fetch_missing(set(refs.branches.values()))
-    await write_refs(git, refs, folder)
+    await write_refs(git, refs, folder, known=history.there)
     return f"{_BRANCHES} {why}." if why else None
-
-
-async def _has_parents(git: GitRunner, sha: str, folder: Path) -> bool:
-    """Return whether there is something before a commit."""
-    commit = await git.unwatched.run("cat-file", "commit", sha, cwd=folder)
-    return b"\nparent " in commit.output.partition(b"\n\n")[0]
 
 
 @dataclass(kw_only=True)
 class _History:
-    """The history of one repository, which is there by `ends_at` (of the event loop's clock), or not at all."""
+    """The history of one repository, which is there by `ends_at` (of the event loop's clock), or not at all.
+
+    `there` names objects that the repository is known to have.
+    """
 
     git: GitRunner
     remote: Remote
     folder: Path
     budget: HistoryBudget
     ends_at: float
+    there: set[str]
 
     async def fetch_missing(self, shas: set[str]) -> str | None:
         """Fetch those of the objects that are not there yet, as `fetch` does."""
-        missing = shas - await objects_there(self.git, shas, self.folder)
+        self.there |= await objects_there(self.git, shas - self.there, self.folder)
+        missing = shas - self.there
         return await self.fetch(missing) if missing else None
 
     async def fetch(self, shas: set[str], *options: str, is_counted: bool = True) -> str | None:
@@ -119,6 +126,7 @@ class _History:
             why = too_large
         else:
             if result.ok:
+                self.there |= shas
                 self.budget.used_bytes += max(0, size_of(repository, sys.maxsize) - size_before)
                 return None
             why = f"could not be fetched ({result.reason})"

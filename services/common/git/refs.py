@@ -6,7 +6,7 @@ else in a repository with thousands of tags.
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -100,11 +100,14 @@ async def remote_refs(git: GitRunner, remote: Remote, folder: Path) -> RemoteRef
     return RemoteRefs(refs_listed(listing.output), head)
 
 
-async def write_refs(git: GitRunner, refs: RemoteRefs, folder: Path) -> None:
-    """Write the branches and tags whose objects are there into the repository at `folder`, instead of those it has."""
+async def write_refs(git: GitRunner, refs: RemoteRefs, folder: Path, *, known: Set[str] = frozenset()) -> None:
+    """Write the branches and tags whose objects are there into the repository at `folder`, instead of those it has.
+
+    Objects in `known` are there; git is asked for the others.
+    """
     cloned = {f"{ORIGIN}{name}": sha for name, sha in refs.branches.items()}
     cloned |= {f"{TAGS}{name}": sha for name, sha in refs.tags.items()}
-    there = await objects_there(git, set(cloned.values()), folder)
+    there = known | await objects_there(git, set(cloned.values()) - known, folder)
 
     rows = sorted(os.fsencode(f"{name}\0{sha}").partition(b"\0") for name, sha in cloned.items() if sha in there)
     lines = [b"# pack-refs with: sorted ", *(sha + b" " + name for name, _, sha in rows)]
@@ -119,9 +122,9 @@ async def attach_head(git: GitRunner, sha: str, folder: Path) -> None:
 
     The branch follows its origin, as after `git clone`.
     """
-    answer = await git.unwatched.run("symbolic-ref", "--quiet", _ORIGIN_HEAD, cwd=folder)
-    upstream = os.fsdecode(answer.output).strip("\n")
-    if not upstream or not (await git.unwatched.run("merge-base", "--is-ancestor", sha, upstream, cwd=folder)).ok:
+    command = ("for-each-ref", f"--contains={sha}", "--format=%(symref)", _ORIGIN_HEAD)
+    upstream = os.fsdecode((await git.unwatched.run(*command, cwd=folder)).output).strip("\n")
+    if not upstream:
         return
 
     name = upstream.removeprefix(ORIGIN)
@@ -130,8 +133,10 @@ async def attach_head(git: GitRunner, sha: str, folder: Path) -> None:
     add_section(folder, "branch", name, remote="origin", merge=f"{BRANCHES}{name}")
 
 
-async def objects_there(git: GitRunner, shas: Iterable[str], folder: Path) -> set[str]:
+async def objects_there(git: GitRunner, shas: Collection[str], folder: Path) -> set[str]:
     """Return those of the objects that the repository at `folder` has."""
+    if not shas:
+        return set()
     asked = "".join(f"{sha}\n" for sha in shas).encode()
     answer = await git.unwatched.run("cat-file", "--batch-check", cwd=folder, data=asked)
     rows = (line.split(" ") for line in answer.output.decode("ascii", "replace").splitlines())

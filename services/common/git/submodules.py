@@ -55,8 +55,11 @@ async def submodules_of(git: GitRunner, sha: str, folder: Path) -> list[Submodul
 async def file_of_commit(git: GitRunner, sha: str, name: str, keys: str, folder: Path) -> list[tuple[str, str]]:
     """Return the settings whose names match `keys` in a commit's file of git's own form, such as `.gitmodules`.
 
-    A missing file has none. Raise `BinderyError("build_failed")` for one that can't be read.
+    The commit is checked out at `folder`, but what counts is the file in the commit. A missing file has none. Raise
+    `BinderyError("build_failed")` for one that can't be read.
     """
+    if not os.path.lexists(folder / name):
+        return []
     listing = (await git.run("ls-tree", "-z", sha, "--", name, cwd=folder)).output.decode("utf-8", "replace")
     if not listing.startswith(_FILES):
         return []
