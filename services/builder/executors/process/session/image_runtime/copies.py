@@ -5,9 +5,7 @@ Where the file system can, a copy shares the blocks of its source until one of t
 
 import errno
 import fcntl
-import json
 import os
-import re
 import stat
 import sys
 from collections.abc import Callable, Collection, Iterator
@@ -25,11 +23,13 @@ def copy_tree(
     left_out: Callable[[str], object],
     without: Collection[Path] = (),
     merge: bool = False,
+    link: Callable[[str], str] = str,
 ) -> None:
     """Copy a folder with what is below it, links as links and holes as holes, and let its owner write everywhere.
 
     Pipes, sockets, devices and what can't be read are left out, with a line to `left_out` for each. `without` are
-    paths in the source. With `merge`, what is in the target already stays. Raise `OSError` if it can't be written.
+    paths in the source. With `merge`, what is in the target already stays. `link` returns where the copy of a link
+    leads. Raise `OSError` if it can't be written.
     """
     target.mkdir(parents=True, exist_ok=merge)
     try:
@@ -44,10 +44,10 @@ def copy_tree(
             continue
         if entry.is_symlink():
             if not (merge and os.path.lexists(copy)):
-                copy.symlink_to(path.readlink())
+                copy.symlink_to(link(str(path.readlink())))
         elif entry.is_dir():
             if not (merge and copy.exists() and not copy.is_dir()):
-                copy_tree(path, copy, left_out=left_out, without=without, merge=merge)
+                copy_tree(path, copy, left_out=left_out, without=without, merge=merge, link=link)
         elif not entry.is_file():
             left_out(f"{path} is left out: it is neither a file nor a folder")
         elif not (merge and os.path.lexists(copy)):
@@ -106,69 +106,6 @@ def _parts(file: int, size: int) -> Iterator[tuple[int, int]]:
             raise
         end = os.lseek(file, start, os.SEEK_HOLE)
         yield start, end
-
-
-def relocate(env: Path, moves: dict[Path, Path]) -> None:
-    """Let an environment that was copied lead to the copies, where it names the places of the originals.
-
-    It does so in scripts, in what editable installs leave, in kernels, in links, and where conda wrote the prefix.
-    `moves` has the original folders and their copies.
-    """
-    names = {os.fsencode(old): os.fsencode(new) for old, new in moves.items()}
-    pattern = re.compile(b"|".join(re.escape(old) + rb"(?![\w.-])" for old in names))
-
-    def moved(content: bytes) -> bytes:
-        return pattern.sub(lambda match: names[match[0]], content)
-
-    for path in _places_with_paths(env):
-        if path.is_symlink():
-            link = os.fsencode(path.readlink())
-            if (new := moved(link)) != link:
-                path.unlink()
-                path.symlink_to(os.fsdecode(new))
-        elif path.is_file():
-            content = path.read_bytes()
-            if (new := moved(content)) != content and b"\0" not in content:
-                path.write_bytes(new)
-
-    for path, is_text in _files_of_conda(env):
-        for old, new in names.items():
-            _replace_prefix(path, old, new, is_text=is_text)
-
-
-def _files_of_conda(env: Path) -> Iterator[tuple[Path, bool]]:
-    """Return the files that conda wrote the prefix into, and whether they are text.
-
-    Source: the field `prefix_placeholder` of `conda-meta/*.json`.
-    """
-    for record in env.glob("conda-meta/*.json"):
-        paths = json.loads(record.read_bytes()).get("paths_data", {}).get("paths", [])
-        for entry in paths:
-            path = env / entry["_path"]
-            if entry.get("prefix_placeholder") and path.is_file() and not path.is_symlink():
-                yield path, entry.get("file_mode") == "text"
-
-
-def _replace_prefix(path: Path, old: bytes, new: bytes, *, is_text: bool) -> None:
-    """Replace a path; in a binary each text keeps its length, so there `new` may not be longer than `old`."""
-    content = path.read_bytes()
-    if old not in content or (not is_text and len(new) > len(old)):
-        return
-    if is_text:
-        path.write_bytes(content.replace(old, new))
-        return
-    texts = re.compile(re.escape(old) + rb"[^\0]*")
-    path.write_bytes(texts.sub(lambda match: match[0].replace(old, new).ljust(len(match[0]), b"\0"), content))
-
-
-def _places_with_paths(env: Path) -> Iterator[Path]:
-    yield from env.glob("bin/*")
-    yield from env.glob("share/jupyter/kernels/*/kernel.json")
-    yield from env.glob("etc/jupyter/**/*.json")
-    for packages in env.glob("lib/python*/site-packages"):
-        yield from packages.glob("*.pth")
-        yield from packages.glob("*.egg-link")
-        yield from packages.glob("__editable__*.py")
 
 
 def make_unwritable(folder: Path) -> None:

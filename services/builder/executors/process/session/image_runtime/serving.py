@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from .copies import copy_tree, relocate
+from .copies import copy_tree
 from .overlays import Overlay, OverlaysRefusedError, unshare_mounts
+from .relocation import Moves, relocate
 from .variables import activated, image_variables, read_activation
 
 REFUSED = 71
@@ -90,8 +91,9 @@ def _activation(image: Path, places: Places) -> dict[str, Any]:
 def _copy(image: Path, server: Path) -> Places:
     """Give the server copies, in which paths of the image lead to the copies."""
     places = Places(server / "env", server / "repo")
-    moves = {image / "env": places.env, image / "repo": places.repo}
-    for source, target in moves.items():
-        copy_tree(source, target, left_out=lambda line: sys.stderr.write(f"{line}\n"))
-    relocate(places.env, moves)
+    copies = {image / "env": places.env, image / "repo": places.repo}
+    moves = Moves(copies)
+    for source, target in copies.items():
+        copy_tree(source, target, left_out=lambda line: sys.stderr.write(f"{line}\n"), link=moves.link)
+    relocate(places.env, places.repo, moves)
     return places

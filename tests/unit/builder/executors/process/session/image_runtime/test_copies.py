@@ -1,6 +1,5 @@
 """Copies of folders: what they have of the original, and where they lead."""
 
-import json
 import os
 import socket
 import stat
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from services.builder.executors.process.session.image_runtime.copies import copy_tree, make_unwritable, relocate
+from services.builder.executors.process.session.image_runtime.copies import copy_tree, make_unwritable
 
 
 def copy(source: Path, target: Path, **options: object) -> list[str]:
@@ -122,47 +121,6 @@ def test_a_merge_keeps_what_is_there_and_leaves_out_what_it_is_told_to(tmp_path:
         "own": "target",
     }
     assert (target / "link").is_symlink()
-
-
-def test_a_copied_environment_leads_to_the_copies(tmp_path: Path) -> None:
-    image, server = tmp_path / "image-1", tmp_path / "server"
-    packages = Path("lib/python3.11/site-packages")
-    content = f"{image}/repo/src {image}/env {image}/env-changes {image}/env/lib other\n"
-    expected = f"{server}/repo/src {server}/env {image}/env-changes {server}/env/lib other\n"
-    kernel = "share/jupyter/kernels/mine/kernel.json"
-    names: list[str | Path] = ["bin/script", kernel, packages / "a.pth", packages / "__editable__a.py"]
-    for name in (*names, packages / "module.py", "bin/binary"):
-        (server / "env" / name).parent.mkdir(parents=True, exist_ok=True)
-        (server / "env" / name).write_text(content)
-    (server / "env" / "bin" / "binary").write_bytes(b"\0" + content.encode())
-    (server / "env" / "bin" / "link").symlink_to(image / "repo" / "tool")
-    relocate(server / "env", {image / "env": server / "env", image / "repo": server / "repo"})
-    assert [(server / "env" / name).read_text() for name in names] == [expected] * 4
-    assert (server / "env" / packages / "module.py").read_text() == content
-    assert (server / "env" / "bin" / "binary").read_bytes() == b"\0" + content.encode()
-    assert str((server / "env" / "bin" / "link").readlink()) == f"{server}/repo/tool"
-
-
-def test_a_copied_conda_environment_has_its_own_prefix(tmp_path: Path) -> None:
-    image, server = tmp_path / "images" / "1" / "env", tmp_path / "servers" / "1"
-    (server / "conda-meta").mkdir(parents=True)
-    paths = [
-        {"_path": "text", "prefix_placeholder": "/opt/placehold", "file_mode": "text"},
-        {"_path": "binary", "prefix_placeholder": "/opt/placehold", "file_mode": "binary"},
-        {"_path": "other"},
-        {"_path": "gone", "prefix_placeholder": "/opt/placehold", "file_mode": "text"},
-    ]
-    (server / "conda-meta" / "a.json").write_text(json.dumps({"paths_data": {"paths": paths}}))
-    for name in ("text", "other"):
-        (server / name).write_text(f"prefix={image}\n")
-    binary = f"ELF\0{image}/lib:{image}/share\0end\0".encode()
-    (server / "binary").write_bytes(binary)
-    relocate(server, {image: server})
-    assert (server / "text").read_text() == f"prefix={server}\n"
-    assert (server / "other").read_text() == f"prefix={image}\n"
-    replaced = (server / "binary").read_bytes()
-    assert len(replaced) == len(binary)
-    assert [part for part in replaced.split(b"\0") if part] == [b"ELF", f"{server}/lib:{server}/share".encode(), b"end"]
 
 
 def test_what_is_unwritable_is_so_below_too(tmp_path: Path) -> None:
