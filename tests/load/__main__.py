@@ -11,7 +11,7 @@ from pathlib import Path
 
 import uvloop
 
-from tests.load import builds, footprint, launches, resume, soak, target, target_watch, warm, watchers
+from tests.load import builds, footprint, launches, own_machine, resume, soak, target, target_watch, warm, watchers
 from tests.load.client import Place
 from tests.load.stack import LoadStack
 from tests.load.table import Row, machine, render, write_json
@@ -20,7 +20,7 @@ from tests.support.engine import NoEngineError
 
 SOAK = "soak"
 """Runs only if it is named: it takes half an hour."""
-GROUPS = ("start", "idle", "quick", "warm", "storm", "watchers", "resume", "builds")
+GROUPS = ("start", "idle", "quick", "warm", "storm", "watchers", "resume", "builds", "packages", "large")
 
 
 def _options() -> argparse.Namespace:
@@ -39,6 +39,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=30.0, help="of the group soak (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=int(time.time()), help="of the group soak (default: the time)")
     parser.add_argument("--builds", default="50,500", help="queued at once, on a cluster (default: %(default)s)")
+    parser.add_argument("--turns", type=int, default=7, help="of packages and of large (default: %(default)s)")
     parser.add_argument(
         "--target",
         metavar="URL",
@@ -75,7 +76,7 @@ async def _measure_target(options: argparse.Namespace) -> list[Row]:
 async def _measure(options: argparse.Namespace, folder: Path) -> list[Row]:
     selection = set(options.only)
     rows: list[Row] = []
-    if selection - {"resume", "builds", SOAK}:
+    if selection - {"resume", "builds", "packages", "large", SOAK}:
         stack = LoadStack(folder / "one")
         try:
             rows += await _one_stack(stack, selection, options)
@@ -92,6 +93,12 @@ async def _measure(options: argparse.Namespace, folder: Path) -> list[Row]:
             if os.environ.get("CI"):
                 raise
             _say(f"not measured: {error}")
+    if "packages" in selection:
+        _say("builds on one's own machine")
+        rows += await own_machine.packages(options.turns)
+    if "large" in selection:
+        _say("servers of a large environment")
+        rows += await own_machine.large(options.turns)
     if SOAK in selection:
         rows += await soak.measure(folder / "soak", minutes=options.minutes, seed=options.seed, say=_say)
     return rows
@@ -139,7 +146,7 @@ def main() -> None:
         base = os.environ.get("BINDERY_LOAD_DIR")
         with tempfile.TemporaryDirectory(prefix="bindery-load-", dir=base, ignore_cleanup_errors=True) as folder:
             rows = uvloop.run(_measure(options, Path(folder)))
-        where += "; JupyterHub and the forges are stubs; clients and stubs share the cores"
+        where += "; JupyterHub and the forges are stubs, but for packages and large; all share the cores"
     print(f"\n{where}\n\n{render(rows)}")
     if options.json:
         write_json(options.json, rows, where)
