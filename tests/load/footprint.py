@@ -7,7 +7,7 @@ import sys
 import time
 
 from tests.load.client import Place, repeat
-from tests.load.processes import pss_bytes, rss_bytes
+from tests.load.processes import pss_bytes, rss_bytes, with_children
 from tests.load.stack import LoadStack
 from tests.load.table import Row
 from tests.support.paths import CHECKOUT
@@ -41,9 +41,9 @@ async def idle(stack: LoadStack, *, seconds: float = 4.0) -> list[Row]:
     before = stack.cpu()
     await asyncio.sleep(seconds)
     shares = {name: (after - before[name]) / seconds * 100 for name, after in stack.cpu().items()}
-    pids = {name: stack.processes[name].pid for name in stack.ours()}
-    pss = {name: pss_bytes(pid) / 2**20 for name, pid in pids.items()}
-    rss = {name: rss_bytes(pid) / 2**20 for name, pid in pids.items()}
+    pids = {name: with_children(stack.processes[name].pid) for name in stack.ours()}
+    pss = {name: sum(map(pss_bytes, family)) / 2**20 for name, family in pids.items()}
+    rss = {name: sum(map(rss_bytes, family)) / 2**20 for name, family in pids.items()}
     return [
         Row("Idle", ""),
         Row(

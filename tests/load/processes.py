@@ -4,6 +4,8 @@ import contextlib
 import os
 from pathlib import Path
 
+import psutil
+
 _TICKS = os.sysconf("SC_CLK_TCK")
 _LISTENS = "0A"
 """State of a socket in the kernel's tables of TCP."""
@@ -18,6 +20,13 @@ def cpu_seconds(pid: int) -> float:
     except OSError:
         return 0.0
     return sum(int(field) for field in fields[11:15]) / _TICKS
+
+
+def with_children(pid: int) -> list[int]:
+    """Return a process and those that it has started: the fork server of a worker, for one."""
+    with contextlib.suppress(psutil.Error):
+        return [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
+    return [pid]
 
 
 def pss_bytes(pid: int) -> int:
