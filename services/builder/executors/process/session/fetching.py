@@ -1,15 +1,32 @@
 """Fetching a session's repository, by the checked git of `services.common`."""
 
+import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
 
+import anyio
+
 from services.builder.executors.process.session.errors import StepError
 from services.builder.executors.process.session.spec import BuildSpec
 from services.common.git.fetch import fetch_repository
+from services.common.git.versions import installed_git
 from services.common.models.errors import BinderyError
-from services.common.net.networks import NetworkPolicy
+from services.common.net.networks import NetworkPolicy, look_up
 from services.common.net.proxy import OutboundProxy
+from services.common.net.tls import tls_context
+
+
+def prepare() -> None:
+    """Do what the first fetch of a process does once, for the processes that are forked from this one.
+
+    What fails here fails again in a fetch, which says so.
+    """
+    anyio.run(look_up, "127.0.0.1", 80)  # imports what httpcore and asyncio import with their first connection
+    with contextlib.suppress(OSError):
+        tls_context()
+    with contextlib.suppress(RuntimeError):
+        installed_git()
 
 
 async def fetch(spec: BuildSpec, target: Path, on_line: Callable[[str], None]) -> None:

@@ -1,7 +1,8 @@
 """Starts the sessions of one worker: `python -m services.builder.executors.process.session.fork_server <fd>`.
 
-A session is there in milliseconds, as what it imports is imported before. The server ends with its worker; sessions go
-on. An order is one message on the socket `<fd>`: the path of a build folder, and three descriptors (`Order`).
+A session is there in milliseconds, as what it imports is imported before, and its fetch is prepared. The server ends
+with its worker; sessions go on. An order is one message on the socket `<fd>`: the path of a build folder, and three
+descriptors (`Order`).
 """
 
 import contextlib
@@ -20,7 +21,6 @@ MAX_ORDER_BYTES = 16 * 1024
 IS_FORK_ENOUGH = sys.platform.startswith("linux")
 """Elsewhere a forked process starts Python anew: macOS's own libraries don't work in one."""
 _MAX_COMM = 15
-_IMPORTED = (fetching,)  # by a session only when it needs it
 _SESSION = session.__name__.rpartition(".")[0]
 
 
@@ -91,6 +91,7 @@ def main(arguments: list[str]) -> int:
     """Serve the orders of the socket whose descriptor is the argument."""
     with socket.socket(fileno=int(arguments[0])) as orders:
         orders.set_inheritable(False)
+        fetching.prepare()
         serve(orders)
     return 0
 

@@ -1,5 +1,7 @@
 """A session's own fetching: its limits are the settings', and what git knows of a commit is there for the build."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,8 +14,10 @@ from services.builder.executors.process.settings import session_settings
 from services.builder.settings import BuilderSettings
 from tests.support.forge import Forge
 from tests.support.lfs_objects import LfsObjects
+from tests.support.paths import CHECKOUT
 from tests.support.sample_builds import QUICK, build_repository
 from tests.support.settings import settings_for
+from tests.support.tls import certificate_for
 
 LOCAL = QUICK.model_copy(update={"allowed_networks": ("127.0.0.0/8",)})
 
@@ -41,6 +45,27 @@ backend-path = ["."]
 [project]
 name = "described"
 dynamic = ["version"]
+"""
+FORKED = """
+import asyncio, os, sys
+from pathlib import Path
+from services.builder.executors.process.session import fetching, session
+from services.builder.executors.process.session.spec import BuildSpec
+from services.common.git.versions import installed_git
+from services.common.net.tls import tls_context
+
+def done():
+    calls = {cached.__name__: cached.cache_info().misses for cached in (installed_git, tls_context)}
+    return dict.fromkeys(sys.modules, 1) | calls
+
+fetching.prepare()
+before = done()
+if os.fork() == 0:
+    spec = BuildSpec.model_validate_json(sys.argv[1])
+    asyncio.run(fetching.fetch(spec, Path(sys.argv[2]), lambda line: None))
+    print(sorted(dict(done().items() - before.items())), flush=True)
+    os._exit(0)
+os.wait()
 """
 
 
@@ -70,6 +95,22 @@ async def test_a_package_that_asks_git_for_its_version_is_installed(forge: Forge
     assert (built.image.repo / "a.npy").read_bytes() == b"real data"
     installed = [path.name for path in built.image.env.rglob("described-*.dist-info")]
     assert installed == ["described-4.2.dist-info"]
+
+
+def test_a_process_that_is_forked_finds_all_prepared(
+    forge: Forge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sha = forge.create_repo("org", "repo", {"a.txt": "one"})
+    trusted, context = certificate_for("localhost", tmp_path)
+    forge.serve_tls(context)
+    for variable in ("SSL_CERT_FILE", "GIT_SSL_CAINFO"):
+        monkeypatch.setenv(variable, str(trusted))
+    url = f"https://localhost:{forge.port}/org/repo"
+    spec = BuildSpec(build_id="a-1", image="i", repo_url=url, ref=sha, data_dir=str(tmp_path), settings=LOCAL)
+    command = [sys.executable, "-c", FORKED, spec.model_dump_json(), str(tmp_path / "checkout")]
+    result = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True)
+    assert (result.stdout, result.stderr) == ("[]\n", "")
+    assert (tmp_path / "checkout" / "a.txt").read_text() == "one"
 
 
 async def test_limits_are_those_of_the_settings(forge: Forge, tmp_path: Path) -> None:
