@@ -240,15 +240,17 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def remove_tree(folder: Path) -> None:
-    """Remove a folder, even if a program that ran there took the write permission away. A missing folder is fine."""
+    """Remove a folder, even if a program that ran there took permissions away. A missing folder is fine."""
     if not folder.exists():
         return
 
     try:
         shutil.rmtree(folder)
     except OSError:
-        for parent, _, _ in os.walk(folder):
-            Path(parent).chmod(0o700)
+        for parent, folders, _ in os.walk(folder):
+            for path in (Path(parent), *(Path(parent, child) for child in folders)):  # before `walk` enters the child
+                if not path.is_symlink():
+                    path.chmod(0o700)
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -3,13 +3,12 @@
 import os
 import socket
 import stat
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from services.builder.executors.process.session.image_runtime.copies import copy_tree, make_unwritable
+from tests.support.other_user import run_as_other_user
 
 
 def copy(source: Path, target: Path, **options: object) -> list[str]:
@@ -87,18 +86,11 @@ def test_what_cannot_be_read_is_left_out_with_a_line(tmp_path: Path) -> None:
     for name in ("closed", "secret"):
         (source / name).chmod(0)
     target = tmp_path / "target"
+    imports = "from services.builder.executors.process.session.image_runtime.copies import copy_tree"
     code = f"""
-import os, sys
-from pathlib import Path
-from services.builder.executors.process.session.image_runtime.copies import copy_tree
-if os.geteuid() == 0:
-    os.setgid(65534); os.setuid(65534)
 copy_tree(Path({str(source)!r}), Path({str(target)!r}), left_out=print)
 """
-    for parent in [tmp_path, *tmp_path.parents]:
-        if parent.is_relative_to("/tmp/") and parent != Path("/tmp"):
-            parent.chmod(0o777)
-    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    printed = run_as_other_user(imports, code, tmp_path)
     (source / "closed").chmod(0o700)
     assert printed.splitlines() == [
         f"{source}/closed is left out: it can't be read",
