@@ -15,6 +15,7 @@ from typing import Self
 
 from services.common.git.words import printable
 from services.common.models.errors import BinderyError
+from services.common.net.tls import roots_file
 
 OnLine = Callable[[str], None]
 
@@ -89,11 +90,14 @@ class GitRunner:
     def environment(self, config: Sequence[tuple[str, str]] = ()) -> dict[str, str]:
         """Return git's environment: our paths of programs and CA certificates, and git's whole configuration.
 
-        Outside of a repository, git looks for one in no folder above the home.
+        Git trusts the certificates that the checked client trusts, unless a variable of git's own names others. Outside
+        of a repository, git looks for one in no folder above the home.
         """
         variables = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-        if "SSL_CERT_FILE" in variables:
-            variables.setdefault("GIT_SSL_CAINFO", variables["SSL_CERT_FILE"])
+        if "GIT_SSL_CAINFO" not in variables and (file := roots_file()):
+            no_others = self.home / "no-certificates"  # else curl reads the system's too, for 50 ms of CPU
+            no_others.mkdir(exist_ok=True)
+            variables = {"GIT_SSL_CAPATH": str(no_others)} | variables | {"GIT_SSL_CAINFO": file}
 
         settings = [*_CONFIG.items(), *config]
         for number, (name, value) in enumerate(settings):

@@ -103,8 +103,8 @@ def test_a_process_that_is_forked_finds_all_prepared(
     sha = forge.create_repo("org", "repo", {"a.txt": "one"})
     trusted, context = certificate_for("localhost", tmp_path)
     forge.serve_tls(context)
-    for variable in ("SSL_CERT_FILE", "GIT_SSL_CAINFO"):
-        monkeypatch.setenv(variable, str(trusted))
+    monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
+    monkeypatch.delenv("GIT_SSL_CAINFO", raising=False)
     url = f"https://localhost:{forge.port}/org/repo"
     spec = BuildSpec(build_id="a-1", image="i", repo_url=url, ref=sha, data_dir=str(tmp_path), settings=LOCAL)
     command = [sys.executable, "-c", FORKED, spec.model_dump_json(), str(tmp_path / "checkout")]
