@@ -4,7 +4,7 @@ import time
 
 from services.common.models import Build, BuildState
 from services.common.service.health import CheckFailure
-from services.common.service.logging import quotable
+from services.common.service.redaction import quotable
 
 _SHOWN = "The registry refused the last image; the log of this service says more."
 _DETAIL_MAX_CHARS = 300

@@ -22,7 +22,7 @@ from services.common.models.errors import BinderyError
 from services.common.net.networks import NetworkPolicy
 from services.common.net.outbound import CheckedClient
 from services.common.net.proxy import OutboundProxy
-from services.common.service.logging import redact
+from services.common.service.redaction import redact
 
 HISTORY_SHARE = 0.5
 """The part of the time left that a history may take at most; what else is to be fetched has the rest."""

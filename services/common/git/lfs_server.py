@@ -20,7 +20,7 @@ from services.common.models.errors import BinderyError
 from services.common.net.checked_url import checked_url
 from services.common.net.outbound import CheckedClient
 from services.common.net.reply import Reply
-from services.common.service.logging import quotable
+from services.common.service.redaction import quotable
 
 BATCH_OBJECTS = 100
 """How many objects one request names; git-lfs asks for as many."""

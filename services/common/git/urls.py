@@ -10,7 +10,7 @@ from services.common.models.errors import BinderyError
 from services.common.net.checked_url import MAX_URL_LENGTH, NO_HOST, NO_USER, checked_url
 from services.common.net.hosts import is_literal, plain_host
 from services.common.net.outbound import CheckedClient, CheckedUrl
-from services.common.service.logging import quotable
+from services.common.service.redaction import quotable
 
 WEB = frozenset({"http", "https"})
 _INFO_REFS = "/info/refs?service=git-upload-pack"

@@ -4,7 +4,7 @@ import httpx
 
 from services.common.models.errors import BinderyError
 from services.common.net.hosts import plain_host
-from services.common.service.logging import quotable
+from services.common.service.redaction import quotable
 
 SCHEMES = ("http", "https")
 MAX_URL_LENGTH = 4096

@@ -28,7 +28,7 @@ from services.common.net.networks import NetworkPolicy
 from services.common.net.proxy import OutboundProxy
 from services.common.net.reply import Download, Reply
 from services.common.net.tls import tls_context
-from services.common.service.logging import quotable
+from services.common.service.redaction import quotable
 
 __all__ = ["CheckedClient", "CheckedUrl", "NetworkPolicy"]
 

@@ -9,7 +9,7 @@ from services.common.redis.client import REDIS_UNAVAILABLE
 from services.common.redis.rights import MissingRight, Refusals
 from services.common.redis.url import SENTINEL_SCHEMES, parse_sentinel_url, scheme_of
 from services.common.service.health import CheckFailure
-from services.common.service.logging import quotable
+from services.common.service.redaction import quotable
 from services.common.service.settings import ServiceSettings
 
 _SEE = "see docs/redis.md"

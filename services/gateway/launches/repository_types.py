@@ -11,7 +11,8 @@ from pydantic import ValidationError
 from services.common.models import Site
 from services.common.models.base import faults_of
 from services.common.models.errors import BinderyError
-from services.common.service.logging import get_logger, quotable
+from services.common.service.logging import get_logger
+from services.common.service.redaction import quotable
 
 log = get_logger(__name__)
 

@@ -10,7 +10,7 @@ from starlette.responses import RedirectResponse, Response
 
 from services.common.models import Launch, LaunchOptions, LaunchState, Problem, Server, Spec
 from services.common.models.errors import BinderyError
-from services.common.service.logging import quotable
+from services.common.service.redaction import quotable
 from services.gateway.context import GatewayContext
 from services.gateway.edge.build_tokens import create_build_token
 from services.gateway.edge.request_scope import base_url, client_ip

@@ -11,7 +11,7 @@ from services.common.git.words import printable
 from services.common.models import ResolvedRepo, Site, Spec
 from services.common.models.errors import BinderyError
 from services.common.net.outbound import goes_by_proxy
-from services.common.service.logging import quotable
+from services.common.service.redaction import quotable
 from services.resolver.git_refs import existing_refs, names_of
 from services.resolver.providers.base import Provider, checked_ref
 from services.resolver.repository_names import links_to, path_on_forge

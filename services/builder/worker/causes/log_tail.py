@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 from services.builder.executors.process.session.log import LOG_IS_CUT
 from services.common.models import Phase
 from services.common.redis.keys import Keys, Topic
-from services.common.service.logging import without_userinfo
+from services.common.service.redaction import without_userinfo
 from services.common.streams.entries import Entry
 from services.common.streams.log_store import last_entries
 

@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 from services.common.models.errors import BinderyError
 from services.common.net.checked_url import NO_USER
-from services.common.service.logging import quotable
+from services.common.service.redaction import quotable
 
 ADDRESS_MAX_LENGTH = 4096
 _PROTOCOL = re.compile(r"(?i)(?:git\+)?(?P<name>https?|ssh|git)(?P<colon>:|%3A)(?:/|%2F)+")

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, replace
 
 from services.common.models.errors import BinderyError
-from services.common.service.logging import quotable
+from services.common.service.redaction import quotable
 
 _WEB = r"(?<![A-Za-z0-9+.-])(?:git\+)?(?:https?|ssh|git):/+(?:\[[0-9a-f:.]+\])?"
 _ADDRESS = re.compile(rf"(?i){_WEB}[^\s<>\"`\[\]{{}}|“”„«»]*")

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from services.common.models import RefQuestion
 from services.common.models.errors import BinderyError
-from services.common.service.logging import get_logger, quotable
+from services.common.service.logging import get_logger
+from services.common.service.redaction import quotable
 from services.gateway.backends import Backends
 from services.gateway.launches.addresses.reading import Reading
 from services.gateway.launches.links import Link

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, quote, unquote
 from services.common.models import Spec
 from services.common.models.errors import BinderyError
 from services.common.net.checked_url import NO_USER
-from services.common.service.logging import quotable
+from services.common.service.redaction import quotable
 from services.gateway.launches.addresses.address import ADDRESS_MAX_LENGTH, Address, place_of
 from services.gateway.launches.addresses.launch_links import launch_link, mended_spec
 from services.gateway.launches.addresses.pasted import pasted

@@ -7,7 +7,7 @@ from urllib.parse import quote, unquote
 
 from services.common.models import Spec
 from services.common.models.errors import BinderyError
-from services.common.service.logging import quotable
+from services.common.service.redaction import quotable
 from services.gateway.launches.addresses.sites import Place
 from services.gateway.launches.links import Link, file_path, folder_path
 from services.gateway.launches.repository_types import RepositoryType

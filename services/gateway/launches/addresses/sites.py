@@ -7,7 +7,7 @@ from urllib.parse import unquote
 
 from services.common.models import MAX_CANDIDATE_REFS, Page, Site
 from services.common.models.errors import BinderyError
-from services.common.service.logging import quotable
+from services.common.service.redaction import quotable
 from services.gateway.launches.addresses.address import Address, place_of
 
 _FULL_SHA = re.compile(r"[0-9A-Fa-f]{40}")

@@ -16,7 +16,8 @@ from services.builder.registry.challenge import Challenge, parse_challenges
 from services.builder.worker.causes.cause import explained
 from services.builder.worker.causes.log_tail import tail_lines
 from services.common.models.errors import BinderyError
-from services.common.service.logging import get_logger, redact
+from services.common.service.logging import get_logger
+from services.common.service.redaction import redact
 from services.gateway.launches.addresses.reader import read_address
 from services.gateway.launches.launch_form import LaunchForm
 from services.launcher.hub.failure_patterns import Diagnosis, match_pattern
