@@ -115,9 +115,11 @@ async def test_what_follows_a_build_is_a_process_that_nobody_waits_for(
         await assert_is_built(executor, attempt)
         assert not layout.build(attempt.build_id).is_alive
         await until(lambda: records() == [f"upkeep after build {attempt.build_id}"])
+        await until(lambda: [child.name() for child in fork_server().children()] == [f"build {attempt.build_id}"[:15]])
         await executor.remove(attempt.build_id)
         assert image.manifest()
     await until(lambda: records() == [])
+    await until(lambda: fork_server().children() == [])
     assert {"size", "image.json"} < {path.name for path in image.path.iterdir()}
 
 

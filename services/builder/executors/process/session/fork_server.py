@@ -6,6 +6,7 @@ descriptors (`Order`).
 """
 
 import contextlib
+import ctypes
 import gc
 import os
 import signal
@@ -21,6 +22,7 @@ MAX_ORDER_BYTES = 16 * 1024
 IS_FORK_ENOUGH = sys.platform.startswith("linux")
 """Elsewhere a forked process starts Python anew: macOS's own libraries don't work in one."""
 _MAX_COMM = 15
+_PR_SET_CHILD_SUBREAPER = 36
 _SESSION = session.__name__.rpartition(".")[0]
 
 
@@ -38,6 +40,7 @@ class Order(NamedTuple):
 def serve(orders: socket.socket, *, is_fork_enough: bool = IS_FORK_ENOUGH) -> None:
     """Start a session for each order, until the other end is closed."""
     signal.signal(signal.SIGCHLD, _reap)
+    _adopt_orphans()
     gc.collect()
     gc.freeze()  # else the first collection of each session would copy all that it shares with us
 
@@ -76,6 +79,12 @@ def _become_session(folder: Path, order: Order, *, is_fork_enough: bool) -> None
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
+
+
+def _adopt_orphans() -> None:
+    """Become the parent of what sessions leave: not every first process of a container lets the ended disappear."""
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def _reap(*_: object) -> None:
