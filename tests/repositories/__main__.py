@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.paths import TESTS
 
-FILES = ("repositories/test_process.py", "docker/test_repositories_long.py")
+FILES = ("repositories/test_process.py", "repositories/test_copies.py", "docker/test_repositories_long.py")
 
 
 def main() -> int:

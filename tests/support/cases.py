@@ -25,6 +25,8 @@ class Options(BaseModel):
     """Those that the case is launched with."""
     is_quick: bool = False
     """Whether `make test` launches it; `make test-long` launches all."""
+    in_copies: bool = False
+    """Whether `make test-long` launches it by a Bindery without overlays, too, where each server gets copies."""
     in_terminal: bool = False
     """Whether `verify` runs in a terminal, too."""
     servers: int = 1

@@ -153,4 +153,4 @@ def leave_nothing(stack: Stack) -> None:
             builds = redis.hlen(prefix + "{queue}:running") + redis.zcard(prefix + "{queue}:waiting")
             return not (stack.hub_users() or stack.sessions() or seats or builds)
 
-        eventually(is_empty, "nothing of the test is left", 60)
+        eventually(is_empty, "nothing of the test is left", 120)
