@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from services.common.git import commit
 from services.common.git.fetch import fetch_repository
 from services.common.git.remote import list_refs
 from services.common.git.urls import locate, speaks_protocol_2
@@ -146,6 +147,18 @@ async def test_a_missing_commit_makes_a_server_of_protocol_2_send_nothing_else(f
     tip = forge.create_repo("org", "repo", {"a.txt": "one"})
     await failure(f"{forge.url}/org/repo", ABSENT["sha1"], target)
     assert not has_commit(target, tip)
+
+
+async def test_a_server_that_breaks_off_when_it_is_asked_for_its_protocol_is_a_failed_fetch(
+    forge: Forge, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def breaks_off(*_arguments: object) -> bool:
+        raise BinderyError("provider_unavailable", "127.0.0.1 can't be reached.")
+
+    monkeypatch.setattr(commit, "speaks_protocol_2", breaks_off)
+    forge.create_repo("org", "repo", {"a.txt": "one"})
+    error = await failure(f"{forge.url}/org/repo", ABSENT["sha1"], target)
+    assert (error.code, error.detail) == ("fetch_failed", "127.0.0.1 can't be reached.")
 
 
 async def test_submodules_are_of_their_repositorys_format(forge: Forge, target: Path) -> None:

@@ -47,7 +47,7 @@ name = "described"
 dynamic = ["version"]
 """
 FORKED = """
-import asyncio, os, sys
+import asyncio, os, sys, threading
 from pathlib import Path
 from services.builder.executors.process.session import fetching, session
 from services.builder.executors.process.session.spec import BuildSpec
@@ -60,6 +60,7 @@ def done():
 
 fetching.prepare()
 before = done()
+assert threading.active_count() == 1, "a fork copies one thread, and the locks that others hold"
 if os.fork() == 0:
     spec = BuildSpec.model_validate_json(sys.argv[1])
     asyncio.run(fetching.fetch(spec, Path(sys.argv[2]), lambda line: None))
