@@ -110,21 +110,13 @@ class _Fetch:
         """Fetch the repository whose place in the whole is `path`, and then its submodules, to `folder`."""
         with _failed_fetches():
             remote = await locate(url, self.client, self.git.allowed_protocols, body_bytes=ADVERTISEMENT_BYTES)
-        new = ("--quiet", "--template=", f"--object-format={object_format(sha)}")
-        result = await self.git.run("init", *new, ".", cwd=folder)
-        if not result.ok:
-            raise BinderyError("fetch_failed", f"git init failed: {result.reason}.")
-        add_section(folder, "remote", "origin", url=url, fetch=f"+{BRANCHES}*:{ORIGIN}*")
+        await self._init(url, sha, folder)
         with _failed_fetches():
             commit = await fetch_commit(self.git, remote, sha, folder, url=url, client=self.client)
         if commit.is_alone:
             await self._history(remote, sha, folder, path, has_parents=commit.has_parents)
 
-        result = await self.git.run("checkout", "--quiet", "--force", "--detach", sha, cwd=folder)
-        if not result.ok:
-            is_bad_path = "invalid path" in result.messages
-            code: ErrorCode = "build_failed" if is_bad_path else "fetch_failed"
-            raise BinderyError(code, f"Commit {sha} of {url} can't be checked out: {result.reason}.")
+        await self._check_out(url, sha, folder)
         if not path:  # a submodule's HEAD is a commit, also in git
             await attach_head(self.git, sha, folder)
 
@@ -136,6 +128,21 @@ class _Fetch:
                     f"The repository has more submodules than are fetched ({MAX_SUBMODULES}, {MAX_DEPTH} levels).",
                 )
             await self._submodule(url, submodule, folder, path, depth)
+
+    async def _init(self, url: str, sha: str, folder: Path) -> None:
+        """Make the repository at `folder`, whose origin is `url`."""
+        new = ("--quiet", "--template=", f"--object-format={object_format(sha)}")
+        result = await self.git.run("init", *new, ".", cwd=folder)
+        if not result.ok:
+            raise BinderyError("fetch_failed", f"git init failed: {result.reason}.")
+        add_section(folder, "remote", "origin", url=url, fetch=f"+{BRANCHES}*:{ORIGIN}*")
+
+    async def _check_out(self, url: str, sha: str, folder: Path) -> None:
+        result = await self.git.run("checkout", "--quiet", "--force", "--detach", sha, cwd=folder)
+        if not result.ok:
+            is_bad_path = "invalid path" in result.messages
+            code: ErrorCode = "build_failed" if is_bad_path else "fetch_failed"
+            raise BinderyError(code, f"Commit {sha} of {url} can't be checked out: {result.reason}.")
 
     async def _history(self, remote: Remote, sha: str, folder: Path, path: str, *, has_parents: bool) -> None:
         """Fetch the history, or say why it is left out."""
