@@ -96,7 +96,7 @@ def _places_with_paths(prefix: Path) -> Iterator[Path]:
 def _files_of_package(packages: Path, record: Path) -> Iterator[Path]:
     """Return what an installed package has: for an editable one, what leads to its project, whoever has built it."""
     if record.is_file():
-        with record.open(newline="") as rows:
+        with record.open(newline="", encoding="utf-8", errors="surrogateescape") as rows:
             yield from (packages / row[0] for row in csv.reader(rows) if row)
 
 

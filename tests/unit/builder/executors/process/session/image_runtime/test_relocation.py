@@ -79,7 +79,8 @@ def test_an_editable_install_leads_to_the_copy_whoever_has_built_it(copies: Copi
     metadata = f"env/{PACKAGES}/a-1.dist-info"
     origin = json.dumps({"url": f"file://{copies.image}/repo", "dir_info": {"editable": True}})
     copies.write(f"{metadata}/direct_url.json", origin)
-    copies.write(f"{metadata}/RECORD", f"{finder},sha256=a,1\na-1.dist-info/direct_url.json,,\ngone.py,,\n\n")
+    record = f"gr\xfcn.py,,\n{finder},sha256=a,1\na-1.dist-info/direct_url.json,,\ngone.py,,\n\n"
+    copies.write(f"{metadata}/RECORD", record.encode("latin-1"))
     copies.write(f"env/{PACKAGES}/{finder}")
     copies.make()
     assert copies.text(f"env/{PACKAGES}/{finder}") == copies.expected
