@@ -10,9 +10,10 @@ from services.common.redis.health import redis_failure
 from services.common.redis.keys import Keys
 from services.common.redis.rights import Refusals, warn_if_shared
 from services.common.service.health import Health
+from services.resolver.answers import Answers, Lifetimes
 from services.resolver.providers import load_providers
 from services.resolver.providers.base import Provider
-from services.resolver.resolver import Resolver
+from services.resolver.resolver import Resolver, Shared
 from services.resolver.settings import ResolverSettings
 from services.resolver.shared_flights import SharedFlights
 
@@ -55,8 +56,17 @@ async def open_resolver_context(settings: ResolverSettings, health: Health) -> A
             ttl_seconds=settings.fact_ttl_seconds,
             tombstone_seconds=settings.fact_tombstone_seconds,
         )
-        shared_flights = SharedFlights(redis, keys, wait_seconds=settings.resolve_share_seconds)
-        resolver = Resolver(settings, providers, launch_cache=launch_cache, shared_flights=shared_flights)
+        lifetimes = Lifetimes(
+            immutable=settings.fact_ttl_seconds,
+            missing=settings.not_found_cache_seconds,
+            stand_in=settings.stale_answer_seconds,
+        )
+        shared = Shared(
+            answers=Answers(redis, keys, lifetimes),
+            flights=SharedFlights(redis, keys, wait_seconds=settings.resolve_share_seconds),
+            launch_cache=launch_cache,
+        )
+        resolver = Resolver(settings, providers, shared=shared)
         with contextlib.suppress(*REDIS_UNAVAILABLE):  # otherwise the first repository that is stored says it
             await launch_cache.set_policy(resolver.policy)
 

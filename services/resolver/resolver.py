@@ -5,6 +5,8 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from urllib.parse import quote, unquote
 
 from prometheus_client import Counter, Histogram
@@ -13,9 +15,11 @@ from redis.asyncio.client import Pipeline
 from services.common.models import RefQuestion, ResolvedRepo, Spec
 from services.common.models.errors import BinderyError
 from services.common.records.launch_cache import LaunchCache
+from services.common.service.clock import clock
 from services.common.service.logging import get_logger
 from services.common.service.single_flight import SingleFlight
-from services.resolver.providers.base import Provider, checked_ref
+from services.resolver.answers import Answer, Answers
+from services.resolver.providers.base import Provider, Resolved, checked_ref
 from services.resolver.repository_names import links_to
 from services.resolver.settings import ResolverSettings
 from services.resolver.shared_flights import SharedFlights
@@ -39,6 +43,22 @@ _POLICY_SETTINGS = {
     "github_url",  # the same link leads to another host
 }
 
+
+@dataclass(frozen=True, kw_only=True)
+class Shared:
+    """What replicas of the resolver share in Redis."""
+
+    answers: Answers
+    flights: SharedFlights
+    launch_cache: LaunchCache
+
+    def store(self, pipe: Pipeline, answer: Answer, *, name: str, policy: str) -> None:
+        """Have a pipeline store an answer: for the next who asks, and for launches if it can't change."""
+        self.answers.add(pipe, name, answer)
+        if answer.repo:
+            self.launch_cache.add_repo(pipe, answer.repo, policy)
+
+
 Patterns = dict[str, list[re.Pattern[str]]]
 """Regular expressions by provider prefix, or `*` for all."""
 
@@ -51,12 +71,10 @@ class Resolver:
         settings: ResolverSettings,
         providers: Mapping[str, Provider],
         *,
-        launch_cache: LaunchCache | None = None,
-        shared_flights: SharedFlights | None = None,
+        shared: Shared | None = None,
     ) -> None:
         self._providers = providers
-        self._launch_cache = launch_cache
-        self._shared_flights = shared_flights
+        self._shared = shared
         self._timeout_seconds = settings.resolve_timeout_seconds
         self._github_url = settings.github_url
 
@@ -71,7 +89,6 @@ class Resolver:
         self._questions: SingleFlight[tuple[str, ...]] = SingleFlight()
         self.policy = _policy_id(settings)
         """Identifies the rules and settings that decide about links: a cached link of another policy is not used."""
-        self._credentials = _credentials_id(settings)
 
     async def resolve(self, spec: Spec) -> ResolvedRepo:
         """Return the repository and commit that `spec` means now.
@@ -125,36 +142,60 @@ class Resolver:
         return await self._questions.run(question.model_dump_json(), ask)
 
     async def _resolve_once(self, provider: Provider, spec: Spec) -> ResolvedRepo:
-        """Resolve `spec` upstream, unless another replica with the same rules and credentials does at the moment."""
-        if self._shared_flights is None:
-            return await self._resolve_upstream(provider, spec)
+        """Return what is known of `spec`, or what the provider says, which all replicas share."""
+        if (shared := self._shared) is None:
+            return (await self._ask(provider, spec)).repo
 
-        identity = f"{self.policy}\0{self._credentials}\0{spec}"
+        began_at = clock.now()
+        identity = f"{self.policy}\0{provider.credentials_id}\0{spec}"
         name = hashlib.sha256(identity.encode()).hexdigest()[:32]
-        return await self._shared_flights.run(name, lambda: self._resolve_upstream(provider, spec), self._store)
+        known = await shared.answers.read(name)
+        if known and shared.answers.holds(known):
+            return known.result()
 
-    async def _resolve_upstream(self, provider: Provider, spec: Spec) -> ResolvedRepo:
+        async def work() -> Resolved:
+            # Another replica may have found it out between our two questions to Redis.
+            latest = await shared.answers.read(name)
+            if latest and (shared.answers.holds(latest) or latest.asked_at >= began_at):
+                return Resolved(latest.result(), latest.validator)
+            return await self._ask(provider, spec, latest)
+
+        try:
+            return await shared.flights.run(name, work, partial(shared.store, name=name, policy=self.policy))
+        except BinderyError as error:
+            if known and (repo := shared.answers.stand_in(known, error)):
+                return repo
+            raise
+
+    async def _ask(self, provider: Provider, spec: Spec, known: Answer | None = None) -> Resolved:
         """Have the provider resolve `spec`, then check and configure what it leads to."""
         with RESOLVE_SECONDS.labels(provider.prefix).time():
             try:
                 async with asyncio.timeout(self._timeout_seconds):
-                    repo = await provider.resolve(spec.spec)
+                    found = await provider.ask(spec.spec, known.validator if known and known.repo else "")
             except TimeoutError as error:
                 raise BinderyError(
                     "provider_unavailable", f"Resolving {spec} took over {self._timeout_seconds:g} s."
                 ) from error
 
-        # A redirect, a rename or a resolved ref may have led to a repository that is banned under another name.
-        resolved_link = Spec(provider=spec.provider, spec=repo.resolved_spec)
-        links = [resolved_link, *provider.also_known_as(repo.resolved_spec)]
+        if found is None and known and known.repo:
+            return Resolved(known.repo, known.validator)  # it was checked then, under these same rules
+        if found is None:
+            raise BinderyError("internal", f"{provider.name} says of what was never asked that it has not changed.")
+        self._check_reached(provider, spec, found.repo)
+        resolved_link = Spec(provider=spec.provider, spec=found.repo.resolved_spec)
+        repo = self._configure(found.repo, (spec, *provider.also_known_as(spec.spec), resolved_link))
+        return replace(found, repo=repo)
+
+    def _check_reached(self, provider: Provider, spec: Spec, repo: ResolvedRepo) -> None:
+        """Raise `BinderyError("banned")` if a redirect, a rename or a resolved ref led to what is banned."""
+        links = [Spec(provider=spec.provider, spec=repo.resolved_spec), *provider.also_known_as(repo.resolved_spec)]
         if repo.reached_url:
             reached_links = links_to(repo.reached_url, repo.ref, self._github_url)
             links += reached_links
             self._check_allowed([link for link in reached_links if link.provider in {spec.provider, "gh"}], spec)
         for link in links:
             self._check_bans(link, spec)
-
-        return self._configure(repo, (spec, *provider.also_known_as(spec.spec), resolved_link))
 
     def _configure(self, repo: ResolvedRepo, links: Iterable[Spec]) -> ResolvedRepo:
         """Return `repo` with the configuration of any of its links, merged as BinderHub merges `spec_config`."""
@@ -165,11 +206,6 @@ class Resolver:
                 if any(pattern.match(link.spec) for link in candidates):
                     repo = repo.updated(**config.model_dump(exclude_none=True))
         return repo
-
-    def _store(self, pipe: Pipeline, repo: ResolvedRepo) -> None:
-        """Store the repository for later launches if its link is immutable, in a round trip that is made anyway."""
-        if self._launch_cache is not None:
-            self._launch_cache.add_repo(pipe, repo, self.policy)
 
     def _check_policy(self, provider: Provider, spec: Spec) -> None:
         """Raise `BinderyError("banned")` if a link is banned under any of its names, or none of them is allowed."""
@@ -193,16 +229,6 @@ def _policy_id(settings: ResolverSettings) -> str:
     """Return 12 hex digits that differ whenever a rule or setting that decides about links does."""
     policy = settings.model_dump(mode="json", include=_POLICY_SETTINGS) | {"rules": RULES_VERSION}
     return hashlib.sha256(json.dumps(policy, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def _credentials_id(settings: ResolverSettings) -> str:
-    """Return 12 hex digits that differ whenever the credentials do with which upstreams are asked."""
-    secrets = [
-        settings.github_access_token.get_secret_value(),
-        settings.github_client_id,
-        settings.github_client_secret.get_secret_value(),
-    ]
-    return hashlib.sha256(json.dumps(secrets).encode()).hexdigest()[:12]
 
 
 def _can_be_a_ref(text: str) -> bool:

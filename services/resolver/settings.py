@@ -63,9 +63,19 @@ class ResolverSettings(OutboundSettings):
         "one that sets a value counts.",
     )
     not_found_cache_seconds: float = Field(
-        10.0, ge=0, description="How long a missing repository or ref is remembered."
+        30.0, ge=0, description="How long a missing repository or ref is remembered."
     )
-    ref_cache_entries: int = Field(1024, description="Number of answers that are kept to be revalidated by their ETag.")
+    stale_answer_seconds: float = Field(
+        3600.0,
+        ge=0,
+        description="How long the commit that a link meant is used, with a notice, while its forge can't be asked.",
+    )
+
+    forge_timeout_seconds: float = Field(10.0, gt=0, description="Longest time that a forge's API may take to answer.")
+    forge_failures_max: int = Field(
+        5, ge=1, description="After so many requests in a row without an answer, a forge is not asked for a while."
+    )
+    forge_pause_seconds: float = Field(10.0, ge=0, description="How long a forge is not asked then.")
 
     git_timeout_seconds: float = Field(30.0, gt=0, description="Longest time that one `git ls-remote` may take.")
 
@@ -77,7 +87,6 @@ class ResolverSettings(OutboundSettings):
     )
     github_client_id: str = Field("", description="Id of an OAuth app, whose higher limit is used with its secret.")
     github_client_secret: SecretStr = Field(SecretStr(""), description="Secret of that OAuth app.")
-    github_timeout_seconds: float = Field(10.0, gt=0, description="Longest time that GitHub's API may take to answer.")
 
     @field_validator("github_url", "github_api_url")
     @classmethod

@@ -9,8 +9,9 @@ import pytest
 from tests.support.forge import Forge
 from tests.support.forge_fixtures import forge
 from tests.support.paths import share_packages
+from tests.support.valkey import redis, valkey
 
-__all__ = ["forge"]
+__all__ = ["forge", "redis", "valkey"]
 
 Serve = Callable[[dict[str, str | bytes]], tuple[str, str]]
 

@@ -3,8 +3,7 @@
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,34 +12,20 @@ from redis.asyncio import Redis
 from deploy.local.redis import redis_url
 from services.resolver.shared_flights import UNDER_WAY
 from tests.support.forge import Fault, Forge
-from tests.support.in_process_resolver import ResolverClient, running_resolver
+from tests.support.in_process_resolver import replicas, running_resolver
 from tests.support.polling import until
 from tests.support.valkey import PASSWORD, Valkey, calls, running_valkey, until_repeated
 
 
 @pytest.fixture
 def valkey(tmp_path: Path) -> Iterator[Valkey]:
+    """A server of the test's own: one changes the rights of its users."""
     with running_valkey(tmp_path) as valkey:
         yield valkey
 
 
-@pytest.fixture
-async def redis(valkey: Valkey) -> AsyncIterator[Redis]:
-    async with Redis.from_url(valkey.url) as redis:
-        yield redis
-
-
-@asynccontextmanager
-async def replicas(forge: Forge, redis: Redis, *settings: dict[str, object]) -> AsyncIterator[list[ResolverClient]]:
-    """Run a resolver for each of `settings`, with the rights in Redis that a resolver has."""
-    path = Path(redis.connection_pool.connection_kwargs["path"])
-    url = redis_url(path, "resolver", PASSWORD)
-    async with AsyncExitStack() as stack:
-        yield [await stack.enter_async_context(running_resolver(forge, redis_url=url, **chosen)) for chosen in settings]
-
-
 def api_requests(forge: Forge) -> int:
-    return len([request for request in forge.requests if "/commits/" in request.path])
+    return len(forge.api_requests)
 
 
 async def test_twenty_requests_at_two_replicas_are_one_upstream(forge: Forge, redis: Redis) -> None:
@@ -149,11 +134,12 @@ async def test_a_resolver_without_the_right_to_share_still_stores_what_cannot_ch
     assert len(await redis.keys("*fact*")) == 1
 
 
-async def test_one_replica_alone_makes_two_round_trips_for_a_new_link(forge: Forge, redis: Redis) -> None:
+async def test_one_replica_alone_makes_four_round_trips_for_a_new_link(forge: Forge, redis: Redis) -> None:
     sha = forge.create_repo("org", "repo", {"a": "1"})
     async with replicas(forge, redis, {}) as (resolver,):
         await redis.config_resetstat()
         await resolver.repo("gh", f"org/repo/{sha}")
         stats = await redis.info("commandstats")
-    # One to ask whether another replica does, and one that stores and publishes.
-    assert stats["cmdstat_set"]["calls"] == 4
+    # One for what is known, one to ask whether another replica asks, one for what that has found out in between, and
+    # one that stores and publishes.
+    assert (stats["cmdstat_get"]["calls"], stats["cmdstat_set"]["calls"]) == (2, 5)

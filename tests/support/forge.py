@@ -34,9 +34,9 @@ class Forge(BareRepos):
     """The repositories under `root`, served until `stop`. Set `api_fault`, `git_fault`, `pages` to make it misbehave.
 
     Its git answers 404 to whoever is not called `git/…`, as many hosts do. `pages` are looked up by path before
-    anything else. With `lfs`, there is a Git LFS server beside each repository. `speaks_v2 = False` makes git answer in
-    protocol 0, as old servers do, and `speaks_v0 = False` refuse whoever asks by that. `rate_remaining` and
-    `rate_reset` (Unix seconds) go into the API's headers.
+    anything else; of a list each page is answered once. With `lfs`, there is a Git LFS server beside each repository.
+    `speaks_v2 = False` makes git answer in protocol 0, as old servers do, and `speaks_v0 = False` refuse whoever asks
+    by that. `rate_remaining` and `rate_reset` (Unix seconds) go into the API's headers.
     """
 
     def __init__(self, root: Path, *, host: str = "127.0.0.1", port: int = 0) -> None:
@@ -44,7 +44,7 @@ class Forge(BareRepos):
         self.requests: list[Request] = []
         self.api_fault: Fault | None = None
         self.git_fault: Fault | None = None
-        self.pages: dict[str, Page] = {}
+        self.pages: dict[str, Page | list[Page]] = {}
         self.lfs: LfsObjects | None = None
         self.speaks_v0 = True
         self.speaks_v2 = True
@@ -146,7 +146,7 @@ class _Handler(BaseHTTPRequestHandler):
         request = Request(method=self.command, path=self.path, headers=headers, body=body)
         forge.requests.append(request)
         if page := forge.pages.get(path):
-            self._send(page)
+            self._send(page.pop(0) if isinstance(page, list) else page)
             return
         if forge.lfs and forge.lfs.serves(path):
             self._send(forge.lfs.answer(forge.url, request, body))

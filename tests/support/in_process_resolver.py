@@ -1,15 +1,19 @@
 """The resolver's application, called over ASGI and pointed at a forge; it needs no Redis."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
+from redis.asyncio import Redis
 
+from deploy.local.redis import redis_url
 from services.common.models import Problem, ResolvedRepo
 from services.resolver.app import create_app
 from services.resolver.settings import ResolverSettings
 from tests.support.forge import Forge
+from tests.support.valkey import PASSWORD
 
 TOKEN = "token-of-the-tests"
 
@@ -51,3 +55,15 @@ async def running_resolver(forge: Forge | None = None, **settings: Any) -> Async
         headers = {"Authorization": f"Bearer {TOKEN}"}
         async with httpx.AsyncClient(transport=transport, base_url="http://resolver", headers=headers) as client:
             yield ResolverClient(client)
+
+
+@asynccontextmanager
+async def replicas(forge: Forge, redis: Redis, *settings: dict[str, object]) -> AsyncIterator[list[ResolverClient]]:
+    """Run a resolver for each of `settings`, with the rights in Redis that a resolver has."""
+    path = Path(redis.connection_pool.connection_kwargs["path"])
+    url = redis_url(path, "resolver", PASSWORD)
+    async with AsyncExitStack() as stack:
+        yield [
+            await stack.enter_async_context(running_resolver(forge, **{"redis_url": url} | chosen))
+            for chosen in settings
+        ]

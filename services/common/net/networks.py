@@ -3,7 +3,7 @@
 import asyncio
 import socket
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Self
 
@@ -90,10 +90,14 @@ def is_our_own(address: IpAddress) -> bool:
 
 @dataclass(frozen=True)
 class NetworkPolicy:
-    """Allows addresses in `allowed` and public ones, other than this machine's; never one in `refused`."""
+    """Allows addresses in `allowed` and public ones, other than this machine's; never one in `refused`.
+
+    Hosts in `trusted`, which an operator has named, may be anywhere.
+    """
 
     allowed: tuple[Network, ...] = ()
     refused: tuple[Network, ...] = ()
+    trusted: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, allowed: str, refused: str = "") -> Self:
@@ -102,6 +106,10 @@ class NetworkPolicy:
         The lists are the settings `BINDERY_ALLOWED_NETWORKS` and `BINDERY_REFUSED_NETWORKS`.
         """
         return cls(networks_of(allowed), networks_of(refused))
+
+    def trusting(self, *hosts: str) -> Self:
+        """Return this policy with more trusted hosts, in lower case."""
+        return replace(self, trusted=self.trusted | set(hosts))
 
     def allows(self, address: IpAddress) -> bool:
         """Return whether `address` may be reached."""
@@ -144,6 +152,8 @@ class NetworkPolicy:
         `ref_not_found` if there is no such host, `provider_unavailable` if names can't be looked up at all.
         """
         candidates = await look_up(host, port)
+        if host in self.trusted:
+            return candidates
         usable = [address for address in candidates if self.allows(ip_address(address.partition("%")[0]))]
         if not usable:
             self.check(candidates[0], host)

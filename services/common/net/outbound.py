@@ -227,6 +227,8 @@ def goes_by_proxy(host: str, policy: NetworkPolicy, proxy: OutboundProxy | None)
         return False
     if not is_literal(host):
         return True
+    if host in policy.trusted:
+        return True
     policy.check(host)
     return not policy.opens(host)
 

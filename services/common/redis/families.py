@@ -143,6 +143,13 @@ FAMILIES = [
         "a link that a resolver resolves at the moment, and for a moment its answer",
         "resolve_share_seconds",
     ),
+    Family(
+        "answer:*",
+        "cache",
+        OF_RESOLVERS,
+        "what a link of a public repository means, or that nothing is there",
+        "fact_ttl_seconds, stale_answer_seconds or not_found_cache_seconds",
+    ),
     Family("idempotency:*", "record", OF_GATEWAYS, "which launch an Idempotency-Key started", "24 h"),
     Family("fact:repo:*", "cache", LINKS, "the commit that a link means, if that cannot change", "fact_ttl_seconds"),
     Family(

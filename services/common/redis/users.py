@@ -40,7 +40,7 @@ MEMBERS_COMMANDS = frozenset(
 COMMANDS: dict[RedisUser, frozenset[str]] = {
     **dict.fromkeys(MEMBERS, MEMBERS_COMMANDS),
     RedisUser.WORKER: MEMBERS_COMMANDS | {"dbsize", "incrby", "setex", "zincrby"},  # arq's
-    RedisUser.RESOLVER: frozenset({"set"}),
+    RedisUser.RESOLVER: frozenset({"get", "set"}),
 }
 
 

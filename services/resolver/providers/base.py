@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from services.common.models import ResolvedRepo, Site, Spec
@@ -11,13 +12,22 @@ from services.resolver.settings import ResolverSettings
 MAX_REF_LENGTH = 1024
 
 
+@dataclass(frozen=True)
+class Resolved:
+    """What a link means, and a text by which the provider recognises, the next time, that this has not changed."""
+
+    repo: ResolvedRepo
+    validator: str = ""
+
+
 class Provider(ABC):
     """One kind of repository link, such as `gh/<user>/<repo>/<ref>`.
 
-    A subclass sets `prefix` and `name`, and implements `display_config` and `resolve`. A provider of repositories that
-    have more than one link also overrides `also_known_as`; one whose pages people copy addresses of, `sites` and
-    `existing_refs`; one that holds connections open, `aclose`. There is one instance in each resolver process, and its
-    methods run concurrently.
+    A subclass sets `prefix` and `name`, and implements `display_config` and `resolve`. One that can tell whether an
+    answer has changed is a `RevalidatingProvider`. A provider of repositories that have more than one link also
+    overrides `also_known_as`; one whose pages people copy addresses of, `sites` and `existing_refs`; one that has
+    credentials, `credentials_id`; one that holds connections open, `aclose`. There is one instance in each resolver
+    process, and its methods run concurrently.
 
     Every address that a user typed, or that an answer leads to, is reached through `services.common.git.remote` or
     `services.common.net.outbound`, which refuse private networks.
@@ -32,9 +42,21 @@ class Provider(ABC):
         self.settings = settings
 
     @property
+    def credentials_id(self) -> str:
+        """What is found out with some credentials is told to nobody who asks with others: a name for ours."""
+        return ""
+
+    @property
     @abstractmethod
     def display_config(self) -> dict[str, Any]:
         """How pages and BinderHub's clients show the provider: its entry in `/api/repoproviders`."""
+
+    async def ask(self, spec: str, validator: str = "") -> Resolved | None:
+        """Return what `spec` means now; None if that is what it was when the answer with `validator` was given.
+
+        Otherwise as `resolve`.
+        """
+        return Resolved(await self.resolve(spec))
 
     @abstractmethod
     async def resolve(self, spec: str) -> ResolvedRepo:
@@ -82,6 +104,21 @@ class Provider(ABC):
 
     async def aclose(self) -> None:  # noqa: B027 - most providers hold nothing open
         """Close the connections that the provider holds open."""
+
+
+class RevalidatingProvider(Provider):
+    """A provider that can tell that an answer has not changed: a subclass implements `ask` in place of `resolve`."""
+
+    @abstractmethod
+    async def ask(self, spec: str, validator: str = "") -> Resolved | None:
+        """See `Provider`. Without a validator the answer is not None."""
+
+    async def resolve(self, spec: str) -> ResolvedRepo:
+        """See `Provider`."""
+        found = await self.ask(spec)
+        if found is None:
+            raise BinderyError("internal", f"{self.name} says of what was never asked that it has not changed.")
+        return found.repo
 
 
 def checked_ref(ref: str, spec: str, *, is_option_allowed: bool = False) -> str:

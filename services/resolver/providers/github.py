@@ -3,19 +3,25 @@
 import re
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
+
+from prometheus_client import Gauge
 
 from services.common.git.remote import is_full_sha
+from services.common.git.words import printable
 from services.common.models import ResolvedRepo, Site, Spec
 from services.common.models.errors import BinderyError
+from services.common.net.reply import Reply
+from services.resolver.forges.credentials import Credential, basic, token_list
+from services.resolver.forges.forge import Forge, ForgeHost, json_of
 from services.resolver.git_refs import existing_refs
-from services.resolver.github_api import Commit, GitHubApi
-from services.resolver.providers.base import Provider, checked_ref
+from services.resolver.providers.base import Resolved, RevalidatingProvider, checked_ref
 from services.resolver.repository_names import links_to
 from services.resolver.settings import ResolverSettings
 from services.resolver.sites import GITHUB_NOT_OWNERS, GITHUB_PAGES, GITHUB_REPOSITORY, RAW_FILES
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
+_PAGE = re.compile(r"/([A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+)/commit/[0-9a-f]{40}$")
 _OLD_DEFAULTS = ("master", "main")
 _PUBLIC_URL = "https://github.com"
 _ALSO_AT = (
@@ -39,10 +45,14 @@ _FILES_ALSO_AT = (
 """Other sites that show the repositories of github.com, or their files."""
 
 
-class GitHub(Provider):
-    """Repositories on GitHub.
+REMAINING = Gauge("binderhub_github_rate_limit_remaining", "Requests that GitHub's API still answers until the reset")
 
-    The default branch may have been renamed since a link was made, so a missing `master` or `main` means HEAD.
+
+class GitHub(RevalidatingProvider):
+    """Repositories on GitHub, by its REST API: one request for a commit by its name, revalidated by its ETag.
+
+    The default branch may have been renamed since a link was made, so a missing `master` or `main` means HEAD. Source:
+    https://docs.github.com/en/rest/commits/commits#get-a-commit
     """
 
     prefix = "gh"
@@ -50,7 +60,12 @@ class GitHub(Provider):
 
     def __init__(self, settings: ResolverSettings) -> None:
         super().__init__(settings)
-        self.api = GitHubApi(settings)
+        self._api = github_api(settings)
+
+    @property
+    def credentials_id(self) -> str:
+        """See `Provider`."""
+        return self._api.fingerprint
 
     @property
     def display_config(self) -> dict[str, Any]:
@@ -89,45 +104,63 @@ class GitHub(Provider):
         files = {"url": "https://raw.githubusercontent.com", "also_at": _FILES_ALSO_AT, "pages": RAW_FILES}
         return (own, own.updated(**files)) if is_public else (own,)
 
-    async def resolve(self, spec: str) -> ResolvedRepo:
+    async def ask(self, spec: str, validator: str = "") -> Resolved | None:
         """Return the commit that the ref names now, with a notice if HEAD stands in for an old default branch."""
         user, repo, ref = self._parts(spec)
-        commit, notice = await self._commit(user, repo, ref)
-        sha = commit.sha
-        url = f"{self.settings.github_url}/{user}/{repo}"
-        was_renamed = commit.repository.lower() != f"{user}/{repo}".lower()
+        name = f"{user}/{repo}"
+        reply = await self._commit(user, repo, ref, validator)
+        if (remaining := self._api.remaining) is not None:
+            REMAINING.set(remaining)
+        if reply.status == 304:
+            return None
 
+        notice = None
+        if reply.status in {404, 422} and ref in _OLD_DEFAULTS and (of_head := await self._of_head(user, repo)):
+            reply = of_head
+            notice = f"{name} has no branch {ref}: its default branch (HEAD) is used instead. Please update the link."
+        if reply.status != 200:
+            raise _failure(reply, name, ref)
+
+        commit = json_of(reply)
+        sha = str(commit.get("sha", ""))
+        if not is_full_sha(sha):
+            raise BinderyError(
+                "ref_not_found", f"{printable(ref)} is not the name of a branch, tag or commit in {name}."
+            )
+        page = _PAGE.search(str(commit.get("html_url", "")))
+        return Resolved(
+            self._repository(spec, name, ref=ref, sha=sha, notice=notice, now_called=page[1] if page else name),
+            "" if notice else reply.headers.get("etag", ""),
+        )
+
+    async def _commit(self, user: str, repo: str, ref: str, etag: str = "") -> Reply:
+        path = f"/repos/{quote(user)}/{quote(repo)}/commits/{quote(ref, safe='/')}"
+        return await self._api.get(path, etag=etag)
+
+    async def _of_head(self, user: str, repo: str) -> Reply | None:
+        """Return the reply for the default branch; None if there is none."""
+        reply = await self._commit(user, repo, "HEAD")
+        return reply if reply.status == 200 else None
+
+    def _repository(
+        self, spec: str, name: str, *, ref: str, sha: str, notice: str | None, now_called: str
+    ) -> ResolvedRepo:
+        url = f"{self.settings.github_url}/{name}"
+        was_renamed = now_called.lower() != name.lower()
         return ResolvedRepo(
             provider=self.prefix,
             spec=spec,
             repo_url=url,
             ref=sha,
-            resolved_spec=f"{user}/{repo}/{sha}",
+            resolved_spec=f"{name}/{sha}",
             ref_url=f"{url}/tree/{sha}",
-            slug=f"{user}-{repo}",
-            display_name=f"{user}/{repo}",
+            slug=name.replace("/", "-"),
+            display_name=name,
             notice=notice,
             immutable_spec=is_full_sha(ref) and ref.lower() == sha,
             ignores_case=True,
-            reached_url=f"{self.settings.github_url}/{commit.repository}" if was_renamed else None,
+            reached_url=f"{self.settings.github_url}/{now_called}" if was_renamed else None,
         )
-
-    async def _commit(self, user: str, repo: str, ref: str) -> tuple[Commit, str | None]:
-        """Return the commit, and a notice for the user if it is another branch's than the link says."""
-        try:
-            return await self.api.commit(user, repo, ref), None
-        except BinderyError as error:
-            if not error.has_code("ref_not_found") or ref not in _OLD_DEFAULTS:
-                raise
-            try:
-                commit = await self.api.commit(user, repo, "HEAD")
-            except BinderyError as of_head:
-                raise (error if of_head.has_code("ref_not_found") else of_head) from of_head
-
-        notice = (
-            f"{user}/{repo} has no branch {ref}: its default branch (HEAD) is used instead. Please update the link."
-        )
-        return commit, notice
 
     def also_known_as(self, spec: str) -> tuple[Spec, ...]:
         """Return the link without `.git`, which GitHub accepts too, and the links by `git`."""
@@ -141,7 +174,7 @@ class GitHub(Provider):
 
     async def aclose(self) -> None:
         """Close the API client's connections."""
-        await self.api.aclose()
+        await self._api.aclose()
 
     @staticmethod
     def _parts(spec: str) -> tuple[str, str, str]:
@@ -160,3 +193,35 @@ class GitHub(Provider):
             if not _NAME.fullmatch(name) or name in {".", ".."}:
                 raise BinderyError("bad_spec", f"{name[:100]!r} can't be the name of a user or repository on GitHub.")
         return user, repo, ref
+
+
+def github_api(settings: ResolverSettings) -> Forge:
+    """Return a client of GitHub's API, with the tokens or the OAuth app of the operator."""
+    if tokens := token_list(settings.github_access_token):
+        credentials = [Credential({"Authorization": f"token {token}"}) for token in tokens]
+    elif settings.github_client_id:
+        credentials = [basic(settings.github_client_id, settings.github_client_secret.get_secret_value())]
+    else:
+        credentials = []
+    return Forge(
+        ForgeHost(name="GitHub", label="github", url=settings.github_api_url),
+        settings,
+        headers={"Accept": "application/vnd.github+json"},
+        credentials=credentials,
+    )
+
+
+def _failure(reply: Reply, name: str, ref: str) -> BinderyError:
+    """Return the error for a reply other than 200."""
+    status = reply.status
+    if status == 451 or "block" in json_of(reply):
+        return BinderyError("ref_not_found", f"GitHub has closed access to {name}.")
+    if status == 404:
+        return BinderyError(
+            "ref_not_found", f"There is no public repository {name} on GitHub, or no {printable(ref)} in it."
+        )
+    if status == 422:
+        return BinderyError("ref_not_found", f"There is no branch, tag or commit {printable(ref)} in {name} on GitHub.")
+    if status == 409:
+        return BinderyError("ref_not_found", f"The repository {name} on GitHub is empty.")
+    return BinderyError("provider_unavailable", f"GitHub answered {status}.")

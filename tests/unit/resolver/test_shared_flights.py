@@ -7,8 +7,8 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from services.common.models import ResolvedRepo
 from services.common.redis.keys import Keys
+from services.resolver.providers.base import Resolved
 from services.resolver.shared_flights import SharedFlights
 from tests.support.in_process_launcher import REPO
 from tests.support.polling import until
@@ -22,11 +22,11 @@ async def test_a_replica_that_was_not_told_that_it_asks_for_all_tells_them_the_a
 ) -> None:
     may_answer = asyncio.Event()
 
-    async def ask() -> ResolvedRepo:
+    async def ask() -> Resolved:
         await may_answer.wait()
-        return REPO
+        return Resolved(REPO)
 
-    async def ask_again() -> ResolvedRepo:
+    async def ask_again() -> Resolved:
         raise AssertionError("another replica asks already")
 
     async with Redis.from_url(valkey.url) as client:

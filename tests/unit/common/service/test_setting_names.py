@@ -23,10 +23,10 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_file_may_hold_settings_of_several_services(config: Path) -> None:
-    config.write_text("seats_total: 20\ngithub_timeout_seconds: 3\nlog_level: debug\n")
+    config.write_text("seats_total: 20\nforge_timeout_seconds: 3\nlog_level: debug\n")
 
     assert LauncherSettings().seats_total == 20
-    assert ResolverSettings().github_timeout_seconds == 3
+    assert ResolverSettings().forge_timeout_seconds == 3
     assert ServiceSettings().log_level == "debug"
 
 
