@@ -47,6 +47,10 @@ class ResolverSettings(OutboundSettings):
         description="How long a link is left to another replica that resolves it at the moment, before this one asks, "
         "too. 0: each replica asks by itself.",
     )
+    providers: str = Field(
+        "",
+        description="Prefixes of the providers that there are, comma-separated, in the order of the form; empty: all.",
+    )
     banned_specs: dict[str, list[str]] = Field(
         default_factory=dict,
         description="Regular expressions by provider prefix, or `*` for all: a link that one of them matches from "
@@ -92,6 +96,11 @@ class ResolverSettings(OutboundSettings):
     @classmethod
     def _without_slash(cls, value: str) -> str:
         return value.rstrip("/")
+
+    @property
+    def provider_prefixes(self) -> tuple[str, ...]:
+        """Prefixes of the providers that there are; none: all."""
+        return tuple(part.strip() for part in self.providers.split(",") if part.strip())
 
     @property
     def git_protocols(self) -> frozenset[str]:

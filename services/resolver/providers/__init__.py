@@ -7,6 +7,7 @@ the group `bindery.providers`.
 from importlib.metadata import EntryPoint, entry_points
 
 from services.common.service.plugins import loading_plugin, plugin_refused
+from services.common.service.start import CannotStart
 from services.resolver.providers.base import Provider
 from services.resolver.providers.git import Git
 from services.resolver.providers.github import GitHub
@@ -17,13 +18,19 @@ OURS: tuple[type[Provider], ...] = (GitHub, Git)
 
 
 def load_providers(settings: ResolverSettings) -> dict[str, Provider]:
-    """Return every provider by its prefix; one from an entry point replaces ours of the same prefix.
+    """Return the providers that the settings ask for, by prefix; one of an entry point replaces ours of the same one.
 
-    Raise `CannotStart` for an entry point that can't be loaded, or that is not a provider.
+    Raise `CannotStart` for an entry point that can't be loaded, or that is not a provider, and for a setting that names
+    no provider.
     """
-    loaded = [provider(settings) for provider in OURS]
+    loaded = [provider for kind in OURS for provider in kind.instances(settings)]
     loaded += [_load_plugin(entry, settings) for entry in entry_points(group=ENTRY_POINTS)]
-    return {provider.prefix: provider for provider in loaded}
+    providers = {provider.prefix: provider for provider in loaded}
+    if unknown := [prefix for prefix in settings.provider_prefixes if prefix not in providers]:
+        raise CannotStart(
+            f"BINDERY_PROVIDERS names {', '.join(unknown)}, and there are these providers: {', '.join(providers)}."
+        )
+    return {prefix: providers[prefix] for prefix in settings.provider_prefixes or providers}
 
 
 def _load_plugin(entry: EntryPoint, settings: ResolverSettings) -> Provider:

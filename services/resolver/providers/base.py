@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from services.common.models import ResolvedRepo, Site, Spec
 from services.common.models.errors import BinderyError
@@ -23,23 +23,29 @@ class Resolved:
 class Provider(ABC):
     """One kind of repository link, such as `gh/<user>/<repo>/<ref>`.
 
-    A subclass sets `prefix` and `name`, and implements `display_config` and `resolve`. One that can tell whether an
-    answer has changed is a `RevalidatingProvider`. A provider of repositories that have more than one link also
-    overrides `also_known_as`; one whose pages people copy addresses of, `sites` and `existing_refs`; one that has
-    credentials, `credentials_id`; one that holds connections open, `aclose`. There is one instance in each resolver
-    process, and its methods run concurrently.
+    A subclass sets `prefix` and `name`, or both in `instances` if there may be several of it, and implements
+    `display_config` and `resolve`. One that can tell whether an answer has changed is a `RevalidatingProvider`. A
+    provider of repositories that have more than one link also overrides `also_known_as` and `repository_of`; one whose
+    pages people copy addresses of, `sites` and `existing_refs`; one that has credentials, `credentials_id`; one that
+    holds connections open, `aclose`. There is one instance for each prefix in each resolver process, and its methods
+    run concurrently.
 
     Every address that a user typed, or that an answer leads to, is reached through `services.common.git.remote` or
     `services.common.net.outbound`, which refuse private networks.
     """
 
-    prefix: ClassVar[str]
+    prefix: str
     """The provider's part of an address: `gh` in `/v2/gh/user/repo/HEAD`. Unique, and stable, as links contain it."""
-    name: ClassVar[str]
+    name: str
     """BinderHub's label of the provider in metrics and events."""
 
     def __init__(self, settings: ResolverSettings) -> None:
         self.settings = settings
+
+    @classmethod
+    def instances(cls, settings: ResolverSettings) -> Sequence["Provider"]:
+        """Return the providers of this class that the settings ask for: one, or one for each of several hosts."""
+        return (cls(settings),)
 
     @property
     def credentials_id(self) -> str:
@@ -76,6 +82,13 @@ class Provider(ABC):
         `services.resolver.repository_names.links_to` makes them of a URL. Raise `BinderyError("bad_spec")`.
         """
         return ()
+
+    def repository_of(self, url: str) -> str | None:
+        """Return the part of a link that names the repository at `url`; None if it is elsewhere.
+
+        A ban of this provider's link then holds for links that reach the repository by its URL.
+        """
+        return None
 
     def allowed_as(self, spec: str) -> tuple[Spec, ...]:
         """Return the links of which one must be allowed, if there are allowances for their providers.

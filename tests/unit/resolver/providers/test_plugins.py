@@ -81,3 +81,25 @@ def test_what_is_no_provider_is_named(a_package: ModuleType, provider: object, f
     said = sentence()
     assert said.startswith(f"The resolver can't start: the entry point shelf of bindery.providers {fault}")
     assert said.endswith(". Mend or remove its package.")
+
+
+def test_an_operator_chooses_the_providers_and_their_order(a_package: ModuleType) -> None:
+    a_package.provider = Shelf  # type: ignore[attr-defined]
+    assert list(providers.load_providers(ResolverSettings(providers="shelf, gh"))) == ["shelf", "gh"]
+
+
+def test_a_provider_that_there_is_not_is_named() -> None:
+    with pytest.raises(CannotStart, match="BINDERY_PROVIDERS names nowhere, and there are these providers: gh, "):
+        providers.load_providers(ResolverSettings(providers="gh,nowhere"))
+
+
+def test_there_may_be_several_of_a_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Shelves(Shelf):
+        @classmethod
+        def instances(cls, settings: ResolverSettings) -> list[Provider]:
+            shelves: list[Provider] = [cls(settings), cls(settings)]
+            shelves[1].prefix = "shelf2"
+            return shelves
+
+    monkeypatch.setattr(providers, "OURS", (Shelves,))
+    assert list(providers.load_providers(ResolverSettings())) == ["shelf", "shelf2"]
