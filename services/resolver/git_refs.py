@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from services.common.git.remote import is_full_sha, list_refs
+from services.common.git.remote import Listing, is_full_sha, list_refs
 from services.resolver.settings import ResolverSettings
 
 _GLOBS = frozenset("*?[\\")
@@ -26,12 +26,19 @@ async def existing_refs(url: str, refs: Sequence[str], settings: ResolverSetting
     if not names:
         return ()
 
-    listing = await list_refs(
+    found = (await list_git_refs(url, *names, settings=settings)).refs
+    return tuple(ref for ref in names if is_full_sha(ref) or any(name in found for name in names_of(ref)))
+
+
+async def list_git_refs(url: str, *patterns: str, settings: ResolverSettings) -> Listing:
+    """Return the refs of `url` that match, as the settings let git servers be asked. Raise `BinderyError`."""
+    return await list_refs(
         url,
-        *names,
+        *patterns,
         policy=settings.networks,
         proxy=settings.proxy,
         timeout_seconds=settings.git_timeout_seconds,
         allowed_protocols=settings.git_protocols,
+        max_bytes=settings.git_listing_max_bytes,
+        max_processes=settings.git_processes_max,
     )
-    return tuple(ref for ref in names if is_full_sha(ref) or any(name in listing.refs for name in names_of(ref)))

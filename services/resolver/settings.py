@@ -81,7 +81,13 @@ class ResolverSettings(OutboundSettings):
     )
     forge_pause_seconds: float = Field(10.0, ge=0, description="How long a forge is not asked then.")
 
-    git_timeout_seconds: float = Field(30.0, gt=0, description="Longest time that one `git ls-remote` may take.")
+    git_timeout_seconds: float = Field(30.0, gt=0, description="Longest time that a git server may take for its refs.")
+    git_listing_max_bytes: int = Field(4 * 2**20, ge=1, description="Longest list of refs that a git server may send.")
+    git_processes_max: int = Field(
+        4,
+        ge=1,
+        description="How many processes of git may list refs at once: only servers of old protocols are left to them.",
+    )
 
     github_url: str = Field("https://github.com", description="GitHub, or a GitHub Enterprise server.")
     github_api_url: str = Field("https://api.github.com", description="Address of its REST API.")

@@ -1,18 +1,15 @@
 """The refs in a git server's first response (`info/refs`), which save a second request to a small repository.
 
-Source: gitprotocol-http(5) and gitprotocol-pack(5), "Reference Discovery": each packet begins with its length in four
-hex digits. A flush packet follows the service's name; then there is one ref in each packet, and the first one also has
-the capabilities, after a NUL.
+Source: gitprotocol-http(5) and gitprotocol-pack(5), "Reference Discovery". A flush packet follows the service's name;
+then there is one ref in each packet, and the first one also has the capabilities, after a NUL.
 """
 
 import os
-import re
-from collections.abc import Iterator
 
+from services.common.git.packets import packets
 from services.common.git.urls import is_full_sha
 
 _SERVICE = b"# service=git-upload-pack"
-_LENGTH = re.compile(rb"[0-9a-fA-F]{4}")
 _GLOBS = frozenset("*?[\\")
 _SYMREF = b"symref=HEAD:"
 
@@ -26,20 +23,20 @@ def refs_advertised(body: bytes, patterns: tuple[str, ...] = ()) -> dict[str, st
     if any(_GLOBS & set(pattern) for pattern in patterns):
         return None
     try:
-        packets = list(_packets(body))
+        service, first_flush, *rows, last_flush = packets(body)
     except ValueError:
         return None
-    if len(packets) < 3 or packets[0].rstrip(b"\n") != _SERVICE or packets[1] or packets[-1]:
+    if service.rstrip(b"\n") != _SERVICE or first_flush or last_flush:
         return None
 
     refs: dict[str, str] = {}
-    for packet in packets[2:-1]:
+    for packet in rows:
         sha, _, name = packet.partition(b"\0")[0].rstrip(b"\n").decode("utf-8", "surrogateescape").partition(" ")
         if not is_full_sha(sha) or not name:
             return None
         refs[name] = sha
     refs.pop("capabilities^{}", None)  # stands for the capabilities of a repository without refs
-    return {name: sha for name, sha in refs.items() if not patterns or _matches(name, patterns)}
+    return {name: sha for name, sha in refs.items() if not patterns or matches(name, patterns)}
 
 
 def head_advertised(body: bytes) -> str:
@@ -52,23 +49,6 @@ def head_advertised(body: bytes) -> str:
     return os.fsdecode(next(names, b""))
 
 
-def _matches(name: str, patterns: tuple[str, ...]) -> bool:
+def matches(name: str, patterns: tuple[str, ...]) -> bool:
+    """Return whether one of the patterns is the end of a ref's name, as `git ls-remote` reads them."""
     return any(f"/{name}".endswith(f"/{pattern}") for pattern in patterns)
-
-
-def _packets(body: bytes) -> Iterator[bytes]:
-    """Yield the packets in order, a flush as an empty one. Raise `ValueError` for a malformed or cut-off packet."""
-    at = 0
-    while at < len(body):
-        if not _LENGTH.fullmatch(digits := body[at : at + 4]):
-            raise ValueError(digits)
-
-        length = int(digits, 16)
-        if length == 0:
-            yield b""
-            at += 4
-        elif length < 4 or at + length > len(body):
-            raise ValueError(length)
-        else:
-            yield body[at + 4 : at + length]
-            at += length

@@ -5,9 +5,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from services.common.git.process import GitResult, GitRunner, OnLine
+from services.common.git.protocol_2 import capabilities
 from services.common.git.refs import remote_refs, write_refs
 from services.common.git.remote import remote_failure
-from services.common.git.urls import Remote, speaks_protocol_2
+from services.common.git.urls import Remote
 from services.common.models.errors import BinderyError
 from services.common.net.outbound import CheckedClient
 
@@ -48,7 +49,7 @@ async def fetch_commit(
     refuses = any(sign in result.messages for sign in _REFUSES_SHAS)
     if _UNKNOWN_SHA in result.messages and not refuses:
         # By protocol 0, a server says so of every commit that is not the tip of a ref.
-        refuses = not await speaks_protocol_2(remote, client)
+        refuses = remote.is_web and not (await capabilities(remote, client)).has_protocol_2
     listing = await remote_refs(git, remote, folder)
     if refuses and listing:
         for shas in (listing.cloned, listing.named):

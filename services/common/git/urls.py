@@ -13,7 +13,7 @@ from services.common.net.outbound import CheckedClient, CheckedUrl
 from services.common.service.redaction import quotable
 
 WEB = frozenset({"http", "https"})
-_INFO_REFS = "/info/refs?service=git-upload-pack"
+INFO_REFS = "/info/refs?service=git-upload-pack"
 _SCP = re.compile(r"([\w-]+)@([\w.-]+):(.+)")
 _SCP_WITHOUT_USER = re.compile(r"()([\w-]+\.[\w.-]+):(?!//)(.+)")
 _NOT_WEB = frozenset({"ssh", "git+ssh", "ssh+git", "git"})
@@ -21,8 +21,7 @@ _WEB_USER = re.compile(r"(?i)^(https?://)[^/?#:@]+@")
 _AMBIGUOUS = re.compile(r"(?i)%(?:2f|5c|[01][0-9a-f]|7f)|(?:^|/)(?:\.|%2e){2}(?:/|$)")
 _FULL_SHA = re.compile(r"[0-9a-fA-F]{40}|[0-9a-fA-F]{64}")
 _PORTS = {"git": 9418, "ssh": 22}
-_PROTOCOL_2 = {"Git-Protocol": "version=2"}
-_CAPABILITIES_BYTES = 64 * 1024
+PROTOCOL_2 = {"Git-Protocol": "version=2"}
 _WITHOUT_PROTOCOL_0 = frozenset({400, 403, 405, 406, 415, 426, 501, 505})
 """Statuses with which a server may answer that it speaks protocol 2 only."""
 
@@ -38,6 +37,11 @@ class Remote:
     url: str
     config: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     advertisement: bytes = b""
+
+    @property
+    def is_web(self) -> bool:
+        """Whether it is reached by http or https."""
+        return self.url.startswith(("http://", "https://"))
 
 
 def is_full_sha(ref: str) -> bool:
@@ -166,41 +170,29 @@ async def locate(
     if parts.scheme not in WEB:
         return await _locate_elsewhere(url, client)
 
-    address = url.rstrip("/") + _INFO_REFS
-    headers = await _headers()
+    address = url.rstrip("/") + INFO_REFS
+    headers = await git_headers()
     response = None
     if body_bytes:  # by protocol 0, which has the refs in this response: protocol 2 needs another request for them
         response = await client.follow(address, headers=headers, body_bytes=body_bytes)
     if response is None or response.status in _WITHOUT_PROTOCOL_0:
-        response = await client.follow(address, headers=headers | _PROTOCOL_2)
+        response = await client.follow(address, headers=headers | PROTOCOL_2)
     _raise_for_status(response, url)
 
     config = _pinned(response.host, response.port, response.address)
     if client.proxy and not response.address:
         config = (("http.proxy", client.proxy.url_with_login), ("http.proxyAuthMethod", "basic"))
-    return Remote(url=response.url.removesuffix(_INFO_REFS), config=config, advertisement=response.body)
+    return Remote(url=response.url.removesuffix(INFO_REFS), config=config, advertisement=response.body)
 
 
-async def speaks_protocol_2(remote: Remote, client: CheckedClient) -> bool:
-    """Ask a server whether any commit may be asked for by its name; one that is not asked by http counts as such.
-
-    Raise `BinderyError` as `CheckedClient.follow` does.
-    """
-    if not remote.url.startswith(("http://", "https://")):
-        return True
-    headers = await _headers() | _PROTOCOL_2
-    response = await client.follow(remote.url + _INFO_REFS, headers=headers, body_bytes=_CAPABILITIES_BYTES)
-    return b"version 2\n" in response.body[:64]
-
-
-async def _headers() -> dict[str, str]:
+async def git_headers() -> dict[str, str]:
     """Return the headers that git sends with its first request."""
     return {"User-Agent": await asyncio.to_thread(user_agent), "Pragma": "no-cache"}
 
 
 def _raise_for_status(response: CheckedUrl, url: str) -> None:
     """Raise `BinderyError` unless a git server answered that it has a repository at `url`."""
-    if response.status in {401, 403, 404, 410} or not response.url.endswith(_INFO_REFS):
+    if response.status in {401, 403, 404, 410} or not response.url.endswith(INFO_REFS):
         status_note = f" ({response.host} answered {response.status})" if response.status >= 400 else ""
         raise BinderyError("ref_not_found", f"There is no public git repository at {url}{status_note}.")
 

@@ -5,14 +5,14 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
-from services.common.git.remote import WEB, Listing, git_url, is_full_sha, list_refs
+from services.common.git.remote import WEB, git_url, is_full_sha
 from services.common.git.repository_url import canonical_url, plain_url
 from services.common.git.words import printable
 from services.common.models import ResolvedRepo, Site, Spec
 from services.common.models.errors import BinderyError
 from services.common.net.outbound import goes_by_proxy
 from services.common.service.redaction import quotable
-from services.resolver.git_refs import existing_refs, names_of
+from services.resolver.git_refs import existing_refs, list_git_refs, names_of
 from services.resolver.providers.base import Provider, checked_ref
 from services.resolver.repository_names import links_to, path_on_forge
 from services.resolver.settings import ResolverSettings
@@ -130,28 +130,18 @@ class Git(Provider):
 
     async def _look_up(self, url: str, ref: str) -> tuple[str, str]:
         """Return the commit that `ref` names, and the URL at which the repository was reached."""
-        listing = await self._list(url, ref, f"{ref}^{{}}")
+        listing = await list_git_refs(url, ref, f"{ref}^{{}}", settings=self.settings)
 
         for name in names_of(ref):
             if sha := listing.refs.get(f"{name}^{{}}") or listing.refs.get(name):
                 return sha, listing.url
         raise BinderyError("ref_not_found", await self._why_missing(url, ref))
 
-    async def _list(self, url: str, *patterns: str) -> Listing:
-        return await list_refs(
-            url,
-            *patterns,
-            policy=self.policy,
-            proxy=self.proxy,
-            timeout_seconds=self.settings.git_timeout_seconds,
-            allowed_protocols=self.settings.git_protocols,
-        )
-
     async def _why_missing(self, url: str, ref: str) -> str:
         """Return a sentence for a ref that is not there: a typing error, an empty repository, or a HEAD to nowhere."""
         sentence = f"There is no branch, tag or commit {printable(ref)} in {url}."
         try:
-            refs = (await self._list(url)).refs
+            refs = (await list_git_refs(url, settings=self.settings)).refs
         except BinderyError:  # too many refs for one answer, or a server that has just failed
             return sentence
 

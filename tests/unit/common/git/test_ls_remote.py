@@ -23,10 +23,11 @@ from tests.support.forge import Fault, Forge, Page
 LOOPBACK = NetworkPolicy.of("127.0.0.0/8")
 
 
-@pytest.fixture(autouse=True, params=["the first answer is enough", "git asks itself"])
-def _who_asks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    if request.param == "git asks itself":
+@pytest.fixture(autouse=True, params=["the first answer is enough", "by protocol 2", "git asks itself"])
+def _who_asks(request: pytest.FixtureRequest, forge: Forge, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param != "the first answer is enough":
         monkeypatch.setattr(git, "ADVERTISEMENT_BYTES", 0)
+    forge.speaks_v2 = request.param != "git asks itself"
 
 
 async def ls_remote(url: str, *patterns: str, policy: NetworkPolicy, timeout_seconds: float = 20.0) -> dict[str, str]:
@@ -90,7 +91,8 @@ async def test_git_itself_follows_no_redirect(forge: Forge, monkeypatch: pytest.
 
     async def then_moved(*arguments: object, **_options: object) -> object:
         remote = await located(*arguments)  # type: ignore[arg-type]
-        forge.pages["/org/repo/info/refs"] = Page(302, {"Location": f"{forge.url}/secret/info/refs"})
+        moved = Page(302, {"Location": f"{forge.url}/secret/info/refs"})
+        forge.pages["/org/repo/info/refs"] = [Page(200, {}, b"001e# service=git-upload-pack\n0000"), moved]
         return remote
 
     monkeypatch.setattr(git, "locate", then_moved)

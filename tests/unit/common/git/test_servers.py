@@ -7,8 +7,9 @@ import pytest
 
 from services.common.git import commit
 from services.common.git.fetch import fetch_repository
+from services.common.git.protocol_2 import capabilities
 from services.common.git.remote import list_refs
-from services.common.git.urls import locate, speaks_protocol_2
+from services.common.git.urls import locate
 from services.common.models.errors import BinderyError
 from services.common.net.networks import NetworkPolicy
 from services.common.net.outbound import CheckedClient
@@ -155,7 +156,7 @@ async def test_a_server_that_breaks_off_when_it_is_asked_for_its_protocol_is_a_f
     async def breaks_off(*_arguments: object) -> bool:
         raise BinderyError("provider_unavailable", "127.0.0.1 can't be reached.")
 
-    monkeypatch.setattr(commit, "speaks_protocol_2", breaks_off)
+    monkeypatch.setattr(commit, "capabilities", breaks_off)
     forge.create_repo("org", "repo", {"a.txt": "one"})
     error = await failure(f"{forge.url}/org/repo", ABSENT["sha1"], target)
     assert (error.code, error.detail) == ("fetch_failed", "127.0.0.1 can't be reached.")
@@ -186,4 +187,4 @@ async def test_a_server_of_protocol_2_is_told_from_others(forge: Forge, way: str
     forge.create_repo("org", "repo", {"a.txt": "one"})
     async with CheckedClient(LOOPBACK) as client:
         remote = await locate(url_of(forge, way), client)
-        assert await speaks_protocol_2(remote, client) is (way in {"v2", "v2 only"})
+        assert (await capabilities(remote, client)).has_protocol_2 is (way in {"v2", "v2 only"})
