@@ -17,6 +17,7 @@ from services.builder.executors.process.executor import ProcessExecutor
 from services.builder.executors.process.images import ProcessImages
 from services.builder.executors.process.session.layout import Layout
 from services.builder.executors.process.session.processes import identify
+from services.common.models.errors import BinderyError
 from tests.support.paths import CHECKOUT
 from tests.support.polling import until
 from tests.support.sample_builds import QUICK, attempt_of, collect, processes_mentioning
@@ -53,6 +54,17 @@ async def test_a_build_is_followed_to_its_end_and_its_image_is_there(
     assert (execution.build_id, execution.epoch, execution.is_alive) == (attempt.build_id, 1, False)
     await until(lambda: list((data / "run" / "processes").iterdir()) == [])
     await executor.remove(attempt.build_id)
+    assert await executor.list() == []
+
+
+@pytest.mark.parametrize("content_provider", ["Zenodo", "CKAN", "Swhid"])
+async def test_an_archive_is_refused_before_anything_is_started(data: Path, content_provider: str) -> None:
+    attempt = replace(attempt_of("https://zenodo.org/records/7", "7"), content_provider=content_provider)
+    executor = ProcessExecutor(data, SETTINGS)
+    with pytest.raises(BinderyError, match=f"git repositories only, not what {content_provider} has") as raised:
+        await executor.ensure(attempt)
+    assert raised.value.code == "unsupported_repository"
+    assert "The kubernetes and docker executors can" in raised.value.detail
     assert await executor.list() == []
 
 

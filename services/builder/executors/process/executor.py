@@ -21,6 +21,7 @@ from services.builder.executors.process.session.layout import (
 from services.builder.executors.process.session.processes import end_all
 from services.builder.executors.process.session.spec import BuildSpec, SessionSettings
 from services.builder.executors.process.sessions import Sessions
+from services.common.models.errors import BinderyError
 from services.common.net.proxy import OutboundProxy
 
 _BATCH_BYTES = 64 * 1024
@@ -45,8 +46,15 @@ class ProcessExecutor:
     async def ensure(self, attempt: Attempt) -> None:
         """Start the session of the attempt's run, unless it was started before.
 
-        A session that was killed is not started again: its run has vanished.
+        A session that was killed is not started again: its run has vanished. Raise
+        `BinderyError("unsupported_repository")` for what is no git repository.
         """
+        if attempt.content_provider != "Git":
+            raise BinderyError(
+                "unsupported_repository",
+                f"The process executor fetches git repositories only, not what {attempt.content_provider} has: launch "
+                "the same content from a git repository. The kubernetes and docker executors can build it.",
+            )
         await asyncio.to_thread(self._ensure, attempt)
 
     def _ensure(self, attempt: Attempt) -> None:
