@@ -10,9 +10,7 @@ import httpx
 from fastapi import FastAPI, Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
-from services.common.models import (
-    RefQuestion,
-)
+from services.common.models import RefQuestion, ResolvedRepo, Spec
 from services.common.web.incoming import BoundedBodies, HeadRequests
 from services.common.web.problems import install_problem_handlers
 from services.gateway.backends import Backends, Providers
@@ -25,10 +23,11 @@ from services.gateway.pages.error_pages import install_error_pages
 from services.gateway.pages.renderer import Pages
 from services.gateway.pages.static_assets import StaticAssets
 from services.gateway.refusals import RefusalRenderer
-from services.gateway.routes import detect
+from services.gateway.routes import links
 from services.gateway.routes.pages import router
 from services.gateway.settings import GatewaySettings
 from tests.support.fake_launches import FakeLaunches
+from tests.support.in_process_launcher import REPO
 from tests.support.sample_providers import PROVIDERS
 from tests.support.settings import settings_for
 
@@ -48,6 +47,11 @@ class FakeBackends:
 
     async def providers(self) -> list[dict[str, Any]]:
         return PROVIDERS
+
+    async def resolve(self, spec: Spec) -> ResolvedRepo:
+        if self.failure:
+            raise self.failure
+        return REPO.updated(provider=spec.provider, spec=spec.spec)
 
     async def existing_refs(self, question: RefQuestion) -> tuple[str, ...]:
         self.questions.append(question)
@@ -81,7 +85,7 @@ def fake_gateway(launches: FakeLaunches, backends: FakeBackends | None = None, /
         pages=pages,
     )
     app.include_router(router)
-    app.include_router(detect.router)
+    app.include_router(links.router)
 
     @app.get("/api/v1/launches/{launch_id}/events")
     async def events(request: Request, launch_id: str) -> Response:
