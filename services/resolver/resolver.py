@@ -2,9 +2,7 @@
 
 import asyncio
 import hashlib
-import json
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from urllib.parse import quote, unquote
@@ -19,8 +17,8 @@ from services.common.service.clock import clock
 from services.common.service.logging import get_logger
 from services.common.service.single_flight import SingleFlight
 from services.resolver.answers import Answer, Answers
+from services.resolver.policy.rules import Rules
 from services.resolver.providers.base import Provider, Resolved, checked_ref
-from services.resolver.repository_names import links_to
 from services.resolver.settings import ResolverSettings
 from services.resolver.shared_flights import SharedFlights
 
@@ -30,18 +28,6 @@ RESOLVED = Counter(
     "bindery_resolved_total", "Links resolved, by provider and outcome (an error code, or ok)", ["provider", "outcome"]
 )
 RESOLVE_SECONDS = Histogram("bindery_resolve_seconds", "Time that resolving took upstream, in seconds", ["provider"])
-
-RULES_VERSION = 2
-"""Version of our own rules for links: raised with them, so that cached links are checked against the new ones."""
-_POLICY_SETTINGS = {
-    "banned_specs",
-    "allowed_specs",
-    "spec_config",
-    "allowed_networks",
-    "refused_networks",
-    "git_allowed_protocols",
-    "github_url",  # the same link leads to another host
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,10 +45,6 @@ class Shared:
             self.launch_cache.add_repo(pipe, answer.repo, policy)
 
 
-Patterns = dict[str, list[re.Pattern[str]]]
-"""Regular expressions by provider prefix, or `*` for all."""
-
-
 class Resolver:
     """Resolves links by `providers`, under the bans, allowances and deadline of `settings`."""
 
@@ -76,19 +58,14 @@ class Resolver:
         self._providers = providers
         self._shared = shared
         self._timeout_seconds = settings.resolve_timeout_seconds
-        self._github_url = settings.github_url
-
-        self._banned = _compile(settings.banned_specs)
-        self._allowed = _compile(settings.allowed_specs)
-        self._configs = {
-            prefix: [(re.compile(item.pattern, re.IGNORECASE), item.config) for item in items]
-            for prefix, items in settings.spec_config.items()
-        }
-
         self._flights: SingleFlight[ResolvedRepo] = SingleFlight()
         self._questions: SingleFlight[tuple[str, ...]] = SingleFlight()
-        self.policy = _policy_id(settings)
-        """Identifies the rules and settings that decide about links: a cached link of another policy is not used."""
+        self._rules = Rules(settings, providers)
+
+    @property
+    def policy(self) -> str:
+        """Identifies the rules that decide about links: a cached link of other rules is not used."""
+        return self._rules.id
 
     async def resolve(self, spec: Spec) -> ResolvedRepo:
         """Return the repository and commit that `spec` means now.
@@ -103,7 +80,7 @@ class Resolver:
 
         outcome = "error"
         try:
-            self._check_policy(provider, spec)
+            self._rules.check(provider, spec)
             repo = await self._flights.run(str(spec), lambda: self._resolve_once(provider, spec))
             outcome = "ok"
         except BinderyError as error:
@@ -128,7 +105,7 @@ class Resolver:
         if not refs:
             return ()
         link = Spec(provider=question.provider, spec=f"{question.repository}/{quote(refs[0], safe='/')}")
-        self._check_policy(provider, link)
+        self._rules.check(provider, link)
 
         async def ask() -> tuple[str, ...]:
             try:
@@ -182,53 +159,8 @@ class Resolver:
             return Resolved(known.repo, known.validator)  # it was checked then, under these same rules
         if found is None:
             raise BinderyError("internal", f"{provider.name} says of what was never asked that it has not changed.")
-        self._check_reached(provider, spec, found.repo)
-        resolved_link = Spec(provider=spec.provider, spec=found.repo.resolved_spec)
-        repo = self._configure(found.repo, (spec, *provider.also_known_as(spec.spec), resolved_link))
-        return replace(found, repo=repo)
-
-    def _check_reached(self, provider: Provider, spec: Spec, repo: ResolvedRepo) -> None:
-        """Raise `BinderyError("banned")` if a redirect, a rename or a resolved ref led to what is banned."""
-        links = [Spec(provider=spec.provider, spec=repo.resolved_spec), *provider.also_known_as(repo.resolved_spec)]
-        if repo.reached_url:
-            reached_links = links_to(repo.reached_url, repo.ref, self._github_url)
-            links += reached_links
-            self._check_allowed([link for link in reached_links if link.provider in {spec.provider, "gh"}], spec)
-        for link in links:
-            self._check_bans(link, spec)
-
-    def _configure(self, repo: ResolvedRepo, links: Iterable[Spec]) -> ResolvedRepo:
-        """Return `repo` with the configuration of any of its links, merged as BinderHub merges `spec_config`."""
-        distinct = list(dict.fromkeys(links))
-        for prefix in ("*", *dict.fromkeys(link.provider for link in distinct)):
-            candidates = [link for link in distinct if prefix in {"*", link.provider}]
-            for pattern, config in self._configs.get(prefix, []):
-                if any(pattern.match(link.spec) for link in candidates):
-                    repo = repo.updated(**config.model_dump(exclude_none=True))
-        return repo
-
-    def _check_policy(self, provider: Provider, spec: Spec) -> None:
-        """Raise `BinderyError("banned")` if a link is banned under any of its names, or none of them is allowed."""
-        for link in (spec, *provider.also_known_as(spec.spec)):
-            self._check_bans(link, spec)
-        self._check_allowed(provider.allowed_as(spec.spec), spec)
-
-    def _check_allowed(self, links: Sequence[Spec], typed_link: Spec) -> None:
-        """Raise `BinderyError("banned")` if there are allowances for the links' providers and none of them matches."""
-        candidates = [(pattern, link.spec) for link in links for pattern in _for_prefix(self._allowed, link.provider)]
-        if candidates and not any(pattern.match(text) for pattern, text in candidates):
-            raise BinderyError("banned", f"Sorry, {typed_link} is not allowed to launch here.")
-
-    def _check_bans(self, link: Spec, typed_link: Spec) -> None:
-        """Raise `BinderyError("banned")`, which names the link as it was typed, if `link` is banned."""
-        if any(pattern.match(link.spec) for pattern in _for_prefix(self._banned, link.provider)):
-            raise BinderyError("banned", f"Sorry, {typed_link} is not allowed to launch here.")
-
-
-def _policy_id(settings: ResolverSettings) -> str:
-    """Return 12 hex digits that differ whenever a rule or setting that decides about links does."""
-    policy = settings.model_dump(mode="json", include=_POLICY_SETTINGS) | {"rules": RULES_VERSION}
-    return hashlib.sha256(json.dumps(policy, sort_keys=True).encode()).hexdigest()[:12]
+        self._rules.check_reached(provider, spec, found.repo)
+        return replace(found, repo=self._rules.configure(provider, spec, found.repo))
 
 
 def _can_be_a_ref(text: str) -> bool:
@@ -236,12 +168,3 @@ def _can_be_a_ref(text: str) -> bool:
         return bool(checked_ref(text, text, is_option_allowed=True))
     except BinderyError:
         return False
-
-
-def _compile(patterns: Mapping[str, list[str]]) -> Patterns:
-    """Compile patterns as BinderHub does: they match from the start, in either case. Raise `re.error`."""
-    return {prefix: [re.compile(text, re.IGNORECASE) for text in texts] for prefix, texts in patterns.items()}
-
-
-def _for_prefix(patterns: Patterns, prefix: str) -> list[re.Pattern[str]]:
-    return [*patterns.get(prefix, []), *patterns.get("*", [])]

@@ -8,7 +8,7 @@ from redis import Redis
 
 from deploy.local.redis import redis_url
 from services.common.models import ResolvedRepo
-from services.resolver import resolver as resolving
+from services.resolver.policy import rules
 from tests.support.forge import Forge
 from tests.support.in_process_resolver import running_resolver
 from tests.support.valkey import PASSWORD, running_valkey
@@ -58,7 +58,7 @@ async def test_other_networks_and_rules_end_it_too(forge: Forge, redis: Redis, m
     for settings in ({}, {"refused_networks": "140.82.0.0/16"}, {"allowed_networks": "10.0.0.0/8"}):
         async with running_resolver(forge, redis_url=url_of(redis), **settings):
             policies.add(redis.get(redis.keys("*policy*")[0]))
-    monkeypatch.setattr(resolving, "RULES_VERSION", resolving.RULES_VERSION + 1)
+    monkeypatch.setattr(rules, "RULES_VERSION", rules.RULES_VERSION + 1)
     async with running_resolver(forge, redis_url=url_of(redis)):
         policies.add(redis.get(redis.keys("*policy*")[0]))
     assert len(policies) == 4

@@ -16,7 +16,7 @@ from services.resolver.forges.credentials import Credential, basic, token_list
 from services.resolver.forges.forge import Forge, ForgeHost, json_of
 from services.resolver.git_refs import existing_refs
 from services.resolver.providers.base import Resolved, RevalidatingProvider, checked_ref
-from services.resolver.repository_names import links_to
+from services.resolver.repository_names import links_to, path_on_forge
 from services.resolver.settings import ResolverSettings
 from services.resolver.sites import GITHUB_NOT_OWNERS, GITHUB_PAGES, GITHUB_REPOSITORY, RAW_FILES
 
@@ -166,6 +166,10 @@ class GitHub(RevalidatingProvider):
         """Return the link without `.git`, which GitHub accepts too, and the links by `git`."""
         user, repo, ref = self._parts(spec)
         return links_to(f"{self.settings.github_url}/{user}/{repo}", ref, self.settings.github_url)
+
+    def repository_of(self, url: str) -> str | None:
+        """Return `<user>/<repo>` for a URL on GitHub."""
+        return path_on_forge(self.settings.github_url, url)
 
     async def existing_refs(self, repository: str, refs: Sequence[str]) -> tuple[str, ...]:
         """Ask by git: the API would need a request for each ref, and its limit is lower."""
