@@ -98,7 +98,18 @@ class ResolverSettings(OutboundSettings):
     github_client_id: str = Field("", description="Id of an OAuth app, whose higher limit is used with its secret.")
     github_client_secret: SecretStr = Field(SecretStr(""), description="Secret of that OAuth app.")
 
-    @field_validator("github_url", "github_api_url")
+    gist_url: str = Field("https://gist.github.com", description="Where the gists of that GitHub are.")
+    gist_versions_max: int = Field(
+        1000,
+        ge=0,
+        description="How many versions of a gist are looked through for the one that a link names, 100 with a request.",
+    )
+    allow_secret_gist: bool = Field(
+        False,
+        description="Whether gists are launched that are in no list: those that only who knows the link can read.",
+    )
+
+    @field_validator("github_url", "github_api_url", "gist_url")
     @classmethod
     def _without_slash(cls, value: str) -> str:
         return value.rstrip("/")

@@ -127,15 +127,6 @@ ANY_FORGE_PAGES = (*GITHUB_PAGES, *GITLAB_PAGES, *GITEA_PAGES)
 
 WITHOUT_PROVIDER = (
     Site(
-        name="GitHub Gist", provider="gist", url="https://gist.github.com",
-        also_at=(
-            "https://gist.githubusercontent.com", "https://nbviewer.org/gist", "https://nbviewer.jupyter.org/gist",
-            "https://colab.research.google.com/gist",
-        ),
-        clone_url="https://gist.github.com/{repository}.git",
-        repository=r"(?:[^/]+/)?[0-9a-f]{5,}(?:\.git)?", pages=GIST_PAGES,
-    ),
-    Site(
         name="GitLab", provider="gl", url="https://gitlab.com", also_at=("https://altssh.gitlab.com",),
         clone_url="https://gitlab.com/{repository}",
         repository=r"[^/]+(?:/[^/]+)+?", page_mark=GITLAB_MARK, pages=GITLAB_PAGES,

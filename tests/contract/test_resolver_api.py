@@ -40,6 +40,14 @@ async def test_providers_are_shown_as_binderhub_shows_them() -> None:
             "ref": {"enabled": True, "default": "HEAD"},
         },
         {
+            "displayName": "GitHub Gist",
+            "id": "gist",
+            "spec": {"validateRegex": "[^/]+/[^/]+(/[^/]+)?"},
+            "detect": {"regex": "^(https?://gist.github.com/)?(?<repo>.*[^/])/?"},
+            "repo": {"label": "Gist ID (username/gistId) or URL", "placeholder": "", "urlEncode": False},
+            "ref": {"enabled": True, "default": "HEAD"},
+        },
+        {
             "displayName": "Git repository",
             "id": "git",
             "spec": {"validateRegex": r"[^/]+/.+"},

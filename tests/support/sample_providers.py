@@ -3,10 +3,21 @@
 from typing import Any
 
 from services.gateway.launches.repository_types import RepositoryType
+from services.resolver.providers.base import Provider
+from services.resolver.providers.gist import Gist
 from services.resolver.providers.git import Git
 from services.resolver.providers.github import GitHub
 from services.resolver.settings import ResolverSettings
 from tests.support.settings import settings_for
+
+
+def listed(provider: type[Provider]) -> list[dict[str, Any]]:
+    """Return how the resolver lists the providers of one class."""
+    return [
+        {**one.display_config, "sites": [site.model_dump(mode="json") for site in one.sites]}
+        for one in provider.instances(settings_for(ResolverSettings))
+    ]
+
 
 PROVIDERS: list[dict[str, Any]] = [
     {
@@ -22,6 +33,7 @@ PROVIDERS: list[dict[str, Any]] = [
         "ref": {"enabled": True, "default": "HEAD"},
         "sites": [site.model_dump(mode="json") for site in GitHub(settings_for(ResolverSettings)).sites],
     },
+    *listed(Gist),
     {
         "displayName": "Git repository",
         "id": "git",

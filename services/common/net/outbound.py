@@ -26,7 +26,7 @@ from services.common.net.checked_url import checked_url
 from services.common.net.hosts import is_literal
 from services.common.net.networks import NetworkPolicy
 from services.common.net.proxy import OutboundProxy
-from services.common.net.reply import Download, Reply
+from services.common.net.reply import Download, Reply, ReplyTooLargeError
 from services.common.net.tls import tls_context
 from services.common.service.redaction import quotable
 
@@ -251,12 +251,12 @@ def _headers(response: httpcore.Response) -> dict[str, str]:
 
 
 async def _read_reply(final: httpx.URL, response: httpcore.Response, max_bytes: int) -> Reply:
-    """Return the reply with its body. Raise `BinderyError("provider_unavailable")` for one of over `max_bytes`."""
+    """Return the reply with its body. Raise `ReplyTooLargeError` for one of over `max_bytes`."""
     body = bytearray()
     async for chunk in response.aiter_stream():
         body += chunk
         if len(body) > max_bytes:
-            raise BinderyError("provider_unavailable", f"{final.host} sent more than {max_bytes} bytes.")
+            raise ReplyTooLargeError(final.host, max_bytes)
     return Reply(status=response.status, headers=CIMultiDict(_headers(response)), body=bytes(body), url=str(final))
 
 

@@ -7,6 +7,8 @@ from typing import Any
 
 from multidict import MultiMapping
 
+from services.common.models.errors import BinderyError
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
@@ -26,6 +28,13 @@ class Reply:
     def json(self) -> Any:
         """Return the body, parsed as JSON. Raise `ValueError`."""
         return json.loads(self.body)
+
+
+class ReplyTooLargeError(BinderyError):
+    """A body that was not read to its end, as it is too long: `provider_unavailable` for who does not expect it."""
+
+    def __init__(self, host: str, max_bytes: int) -> None:
+        super().__init__("provider_unavailable", f"{host} sent more than {max_bytes} bytes.")
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from services.common.models.errors import BinderyError
 from services.common.net.hosts import plain_host
 from services.common.net.http import CALLS, only_dict
 from services.common.net.outbound import CheckedClient
-from services.common.net.reply import Reply
+from services.common.net.reply import Reply, ReplyTooLargeError
 from services.common.service.call_accounting import call_reason
 from services.common.service.logging import get_logger
 from services.resolver.forges.breaker import CircuitBreaker
@@ -25,6 +25,7 @@ log = get_logger(__name__)
 REMAINING = Gauge(
     "bindery_forge_requests_left", "Requests that an API still answers until its limit begins anew", ["forge"]
 )
+REPLY_BYTES = 4 * 2**20
 LOW_SHARE = 0.2
 """With less than this part of the requests left, logs and health say so."""
 
@@ -77,17 +78,17 @@ class Forge:
         known = self._credentials.allowances
         return sum(each.remaining for each in known) if known else None
 
-    async def get(self, path: str, *, etag: str = "") -> Reply:
+    async def get(self, path: str, *, etag: str = "", max_bytes: int = REPLY_BYTES) -> Reply:
         """Return the reply to a GET of `path`, which begins with a slash and is percent-encoded.
 
         With the `etag` of an earlier reply, the status is 304 if nothing has changed. Replies that say that the API is
         down, or that a limit is reached, are errors; each other one is returned, of whatever status.
 
         Raise `BinderyError`: `rate_limited` (with the time until it works again), `provider_unavailable`, and
-        `address_not_allowed` for a host that strangers chose.
+        `address_not_allowed` for a host that strangers chose; `ReplyTooLargeError` for a body of over `max_bytes`.
         """
         while credential := self._credentials.next():
-            reply = await self._send(path, credential, etag)
+            reply = await self._send(path, credential, etag, max_bytes)
             credential.allowance = allowance(reply.headers) or credential.allowance
             self._tell_allowance()
 
@@ -103,7 +104,7 @@ class Forge:
             raise BinderyError("provider_unavailable", f"{self.name} does not accept the credentials of this Bindery.")
         raise self._rate_limited()
 
-    async def _send(self, path: str, credential: Credential, etag: str) -> Reply:
+    async def _send(self, path: str, credential: Credential, etag: str, max_bytes: int) -> Reply:
         """Send one request. Raise `BinderyError` if there is no answer, or only that the server is down."""
         if not self._breaker.begin():
             raise BinderyError("provider_unavailable", f"{self.name} does not answer. It is asked again in a moment.")
@@ -111,7 +112,10 @@ class Forge:
         headers = {**self._headers, **credential.headers} | ({"If-None-Match": etag} if etag else {})
         CALLS.labels(self._host.label, call_reason()).inc()
         try:
-            reply = await self._client.get(f"{self._host.url}{path}", headers=headers)
+            reply = await self._client.get(f"{self._host.url}{path}", headers=headers, max_bytes=max_bytes)
+        except ReplyTooLargeError:  # that is what the link leads to, and no fault of the server
+            self._breaker.succeeded()
+            raise
         except BinderyError as error:
             is_of_the_link = error.has_code("ref_not_found") and not self._host.is_operators  # it names no host
             if is_of_the_link or error.has_code("address_not_allowed"):
@@ -160,3 +164,17 @@ def json_of(reply: Reply) -> dict[str, Any]:
         return only_dict(reply.json())
     except ValueError:
         return {}
+
+
+def list_of(reply: Reply) -> list[Any]:
+    """Return the JSON list in a reply; an empty one if it is anything else."""
+    try:
+        value = reply.json()
+    except ValueError:
+        return []
+    return value if isinstance(value, list) else []
+
+
+def objects_of(value: object) -> list[dict[str, Any]]:
+    """Return the JSON objects in a list; none if it is anything else."""
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []

@@ -25,6 +25,8 @@ _POLICY_SETTINGS = {
     "refused_networks",
     "git_allowed_protocols",
     "github_url",  # the same link leads to another host
+    "gist_url",
+    "allow_secret_gist",
 }
 """Settings that decide about links."""
 

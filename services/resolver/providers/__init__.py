@@ -9,12 +9,13 @@ from importlib.metadata import EntryPoint, entry_points
 from services.common.service.plugins import loading_plugin, plugin_refused
 from services.common.service.start import CannotStart
 from services.resolver.providers.base import Provider
+from services.resolver.providers.gist import Gist
 from services.resolver.providers.git import Git
 from services.resolver.providers.github import GitHub
 from services.resolver.settings import ResolverSettings
 
 ENTRY_POINTS = "bindery.providers"
-OURS: tuple[type[Provider], ...] = (GitHub, Git)
+OURS: tuple[type[Provider], ...] = (GitHub, Gist, Git)
 
 
 def load_providers(settings: ResolverSettings) -> dict[str, Provider]:

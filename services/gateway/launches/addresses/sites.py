@@ -45,10 +45,20 @@ def find(address: Address, sites: Iterable[Site]) -> Found | None:
     Raise `BinderyError("bad_spec")` for an address on a row's site that names no repository, and for a page of a
     repository that shows no ref of it.
     """
+    refusal = None
     for site in sites:
         below = _below(address, site)
-        if below is not None and (found := _read(site, below, address)):
-            return found
+        if below is None:
+            continue
+        if refusal and not site.url:
+            raise refusal
+        try:
+            if found := _read(site, below, address):
+                return found
+        except BinderyError as error:  # unless another row of the same site knows the address
+            refusal = refusal or error
+    if refusal:
+        raise refusal
     return None
 
 

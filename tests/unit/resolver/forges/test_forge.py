@@ -12,8 +12,9 @@ import pytest
 from prometheus_client import REGISTRY
 
 from services.common.models.errors import BinderyError
+from services.common.net.reply import ReplyTooLargeError
 from services.resolver.forges.credentials import Credential
-from services.resolver.forges.forge import Forge, ForgeHost, json_of
+from services.resolver.forges.forge import Forge, ForgeHost, json_of, list_of, objects_of
 from services.resolver.settings import ResolverSettings
 from tests.support.forge import Fault, Page
 from tests.support.forge import Forge as Server
@@ -134,6 +135,26 @@ async def test_a_forge_that_is_down_is_not_asked_again_and_again(server: Server)
         details == ["The Forge answered 502."] * 2 + ["The Forge does not answer. It is asked again in a moment."] * 2
     )
     assert len(server.requests) == 2
+
+
+async def test_a_reply_that_is_too_large_is_no_outage(server: Server) -> None:
+    server.pages["/api/a"] = page(0)
+    async with open_forge(server, forge_failures_max=1, forge_pause_seconds=60) as forge:
+        with pytest.raises(ReplyTooLargeError):
+            await forge.get("/a", max_bytes=5)
+        assert json_of(await forge.get("/a")) == {"number": 0}
+
+
+@pytest.mark.parametrize(("body", "values"), [(b"[1]", [1]), (b"{}", []), (b"<html>", []), (b"null", [])])
+async def test_what_is_no_list_is_an_empty_one(server: Server, body: bytes, values: list[object]) -> None:
+    server.pages["/api/a"] = Page(200, {}, body)
+    async with open_forge(server) as forge:
+        assert list_of(await forge.get("/a")) == values
+
+
+def test_objects_are_picked_out_of_whatever_there_is() -> None:
+    assert objects_of([{"a": 1}, None, [{}], "x"]) == [{"a": 1}]
+    assert objects_of({"a": 1}) == objects_of(None) == []
 
 
 async def test_a_forge_that_is_slow_is_given_up(server: Server, logs: io.StringIO) -> None:

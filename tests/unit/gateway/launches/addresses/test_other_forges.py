@@ -46,9 +46,9 @@ def test_pages_of_gitlab_are_launched_by_git(text: str, links_of_it: list[str]) 
 @pytest.mark.parametrize(
     ("text", "url", "rest"),
     [
-        ("https://gist.github.com/ann/8c2f6a1d0b9e", "https://gist.github.com/ann/8c2f6a1d0b9e.git", "HEAD"),
+        ("https://gist.github.com/8c2f6a1d0b9e", "https://gist.github.com/8c2f6a1d0b9e.git", "HEAD"),
+        (f"https://gist.github.com/8c2f6a1d/{SHA}", "https://gist.github.com/8c2f6a1d.git", SHA),
         ("https://gist.github.com/8c2f6a1d0b9e.git", "https://gist.github.com/8c2f6a1d0b9e.git", "HEAD"),
-        (f"https://gist.github.com/ann/8c2f6a1d/{SHA}#file-a-py", "https://gist.github.com/ann/8c2f6a1d.git", SHA),
         ("https://codeberg.org/ann/notes/src/branch/main", "https://codeberg.org/ann/notes", "main"),
         ("https://codeberg.org/ann/notes/pulls/4", "https://codeberg.org/ann/notes", "refs/pull/4/head"),
         ("https://git.example.org/ann/notes/src/commit/8c2f6a1d", "https://git.example.org/ann/notes", "8c2f6a1d"),
@@ -60,11 +60,6 @@ def test_pages_of_gitlab_are_launched_by_git(text: str, links_of_it: list[str]) 
             "https://git.sr.ht/~ann/notes",
             "wip/plots?urlpath=%2Fdoc%2Ftree%2Fa.py",
         ),
-        (f"https://gist.github.com/ann/8c2f6a1d/raw/{SHA}/a.py", "https://gist.github.com/ann/8c2f6a1d.git",
-         f"{SHA}?urlpath=%2Fdoc%2Ftree%2Fa.py"),
-        ("https://gist.githubusercontent.com/ann/8c2f6a1d/raw/a.py", "https://gist.github.com/ann/8c2f6a1d.git",
-         "HEAD?urlpath=%2Fdoc%2Ftree%2Fa.py"),
-        ("https://nbviewer.org/gist/ann/8c2f6a1d", "https://gist.github.com/ann/8c2f6a1d.git", "HEAD"),
         ("https://bitbucket.org/ann/notes/src", "https://bitbucket.org/ann/notes", "HEAD"),
         ("https://bitbucket.org/ann/notes/src/8c2f6a1d0b9e/a.py?x=1&at=wip%2Fplots", "https://bitbucket.org/ann/notes",
          "wip/plots?urlpath=%2Fdoc%2Ftree%2Fa.py"),
@@ -104,6 +99,22 @@ def test_pages_of_gitlab_are_launched_by_git(text: str, links_of_it: list[str]) 
 @pytest.mark.parametrize("provider", ["", "gh", "git"])
 def test_other_forges_are_launched_by_git(text: str, url: str, rest: str, provider: str) -> None:
     assert links(text, provider) == [f"v2/git/{quote(url, safe='')}/{rest}"]
+
+
+@pytest.mark.parametrize(
+    ("text", "link"),
+    [
+        ("https://gist.github.com/ann/8c2f6a1d0b9e", "ann/8c2f6a1d0b9e/HEAD"),
+        ("https://gist.github.com/ann/8c2f6a1d0b9e.git", "ann/8c2f6a1d0b9e/HEAD"),
+        (f"https://gist.github.com/ann/8c2f6a1d/{SHA}#file-a-py", f"ann/8c2f6a1d/{SHA}"),
+        (f"https://gist.github.com/ann/8c2f6a1d/raw/{SHA}/a.py",
+         f"ann/8c2f6a1d/{SHA}?urlpath=%2Fdoc%2Ftree%2Fa.py"),
+        ("https://gist.githubusercontent.com/ann/8c2f6a1d/raw/a.py", "ann/8c2f6a1d/HEAD?urlpath=%2Fdoc%2Ftree%2Fa.py"),
+        ("https://nbviewer.org/gist/ann/8c2f6a1d", "ann/8c2f6a1d/HEAD"),
+    ],
+)  # fmt: skip
+def test_gists_are_launched_by_their_provider(text: str, link: str) -> None:
+    assert links(text) == links(text, "gist") == [f"v2/gist/{link}"]
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ from tests.unit.gateway.launches.addresses.reading import links, refusal
             "https://mybinder.org/v2/git/https%3A//x.example/a.git/wip/plots",
             "git/https%3A%2F%2Fx.example%2Fa.git/wip/plots",
         ),
+        ("https://mybinder.org/v2/gist/ann/8c2f6a1d0b9e/HEAD", "gist/ann/8c2f6a1d0b9e/HEAD"),
         ("https://mybinder.org/build/gh/ann/notes/HEAD", "gh/ann/notes/HEAD"),
         ("https://mybinder.org/repo/ann/notes", "gh/ann/notes/HEAD"),
         ("https://mybinder.org/v2/zenodo/10.5281/zenodo.7/", "zenodo/10.5281/zenodo.7"),
@@ -37,10 +38,6 @@ from tests.unit.gateway.launches.addresses.reading import links, refusal
         (
             "https://mybinder.org/v2/gl/team%2Funit%2Fnotes/wip/plots?labpath=a.py",
             "git/https%3A%2F%2Fgitlab.com%2Fteam%2Funit%2Fnotes/wip/plots?urlpath=doc%2Ftree%2Fa.py",
-        ),
-        (
-            "https://mybinder.org/v2/gist/ann/8c2f6a1d0b9e/HEAD",
-            "git/https%3A%2F%2Fgist.github.com%2Fann%2F8c2f6a1d0b9e.git/HEAD",
         ),
         ("127.0.0.1:8585/v2/gh/ann/notes/HEAD", "gh/ann/notes/HEAD"),
     ],
@@ -54,7 +51,7 @@ def test_a_link_of_a_provider_that_is_not_here_names_those_that_are() -> None:
     error = refusal("https://mybinder.org/v2/ckan/x/y")
     assert error.code == "unknown_provider"
     assert "'ckan'" in error.detail
-    assert "gh (GitHub), git (Git repository)" in error.detail
+    assert "gh (GitHub), gist (GitHub Gist), git (Git repository)" in error.detail
 
 
 def test_an_incomplete_link_shows_a_complete_one() -> None:
