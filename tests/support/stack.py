@@ -204,8 +204,14 @@ class Stack(Launching):
 
     def session_pids(self) -> dict[str, int]:
         """Return the same with the pids of their first processes."""
-        files = (self.data_dir / "run" / "processes").glob("*.json")
-        return {json.loads(path.read_text())["what"]: int(path.stem) for path in files}
+        return {what: pid for what, pid in self._recorded().items() if not what.startswith("upkeep ")}
+
+    def _recorded(self) -> dict[str, int]:
+        recorded: dict[str, int] = {}
+        for path in (self.data_dir / "run" / "processes").glob("*.json"):
+            with contextlib.suppress(FileNotFoundError):  # it has just ended
+                recorded[json.loads(path.read_text())["what"]] = int(path.stem)
+        return recorded
 
     def kill_session(self, name: str) -> int:
         """SIGKILL to a build or server, with all that it runs, by what `sessions` calls it."""
