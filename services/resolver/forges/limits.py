@@ -45,12 +45,15 @@ def wait_seconds(status: int, headers: Mapping[str, str], message: str) -> float
     """Return how long to wait if a reply says that a limit is reached, else None. `message` is the reply's own."""
     if status not in _REFUSALS:
         return None
+    left = allowance(headers)
+    is_about_a_limit = any(word in message.lower() for word in ("rate limit", "abuse"))
+    if status == 403 and left and left.remaining and not is_about_a_limit:
+        return None  # Zenodo's replies all have a Retry-After
     if (after := _number(headers.get("retry-after"))) is not None:
         return _bounded(after)
-    left = allowance(headers)
     if left and left.remaining == 0 and left.resets_at:
         return _bounded(left.resets_at - _time_of(headers))
-    if status == 429 or "rate limit" in message.lower():
+    if status == 429 or is_about_a_limit:
         return SECONDARY_WAIT_SECONDS
     return None
 

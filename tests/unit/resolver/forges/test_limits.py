@@ -51,6 +51,8 @@ def test_without_the_time_at_the_server_ours_is_taken(monkeypatch: pytest.Monkey
         (403, REACHED | {"date": formatdate(RESET - 30)}, "", 30),
         (403, REACHED | {"date": formatdate(RESET + 30)}, "", 1),
         (403, REACHED | {"x-ratelimit-remaining": "1"}, "", None),
+        (403, REACHED | {"x-ratelimit-remaining": "1", "retry-after": "59"}, "Permission denied.", None),  # Zenodo
+        (403, REACHED | {"x-ratelimit-remaining": "1", "retry-after": "59"}, "You have hit a rate limit", 59),
         (200, REACHED, "", None),
         (404, {"retry-after": "90"}, "", None),
     ],
