@@ -4,7 +4,7 @@ import re
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
-from services.common.net.settings import OutboundSettings
+from services.resolver.archive_settings import ArchiveSettings
 
 
 class RepoConfig(BaseModel):
@@ -37,7 +37,7 @@ class SpecConfig(BaseModel):
         return pattern
 
 
-class ResolverSettings(OutboundSettings):
+class ResolverSettings(ArchiveSettings):
     """Settings of the resolver, on top of those of every service."""
 
     resolve_timeout_seconds: float = Field(60.0, gt=0, description="Longest time that resolving one link may take.")

@@ -125,6 +125,12 @@ ANY_FORGE_MARK = (
 """Before a page of a forge that no other row knows: what most of them write, and no path of a repository likely has."""
 ANY_FORGE_PAGES = (*GITHUB_PAGES, *GITLAB_PAGES, *GITEA_PAGES)
 
+ZENODO = Site(
+    name="Zenodo", provider="zenodo", url="https://zenodo.org",
+    repository=r"records?/(?P<record>[0-9]+)(?:/.*)?|.*", archives=r"10\.5281/zenodo\..+",
+    doi="10.5281/zenodo.{record}",
+)  # fmt: skip
+
 WITHOUT_PROVIDER = (
     Site(
         name="GitLab", provider="gl", url="https://gitlab.com", also_at=("https://altssh.gitlab.com",),
@@ -159,11 +165,7 @@ WITHOUT_PROVIDER = (
         name="Azure DevOps", provider="git", url="https://dev.azure.com",
         clone_url="https://dev.azure.com/{repository}", repository=r"[^/]+/(?:[^/]+/)?_git/[^/]+", pages=AZURE_PAGES,
     ),
-    Site(
-        name="Zenodo", provider="zenodo", url="https://zenodo.org",
-        repository=r"records?/(?P<record>[0-9]+)(?:/.*)?|.*", archives=r"10\.5281/zenodo\..+",
-        doi="10.5281/zenodo.{record}",
-    ),
+    ZENODO,
     Site(name="Figshare", provider="figshare", url="https://figshare.com", repository=".*", archives=r"10\.6084/.+"),
     Site(
         name="Dataverse", provider="dataverse", url="https://dataverse.harvard.edu", repository=".*",
@@ -202,4 +204,8 @@ WITHOUT_PROVIDER = (
         pages=ANY_FORGE_PAGES,
     ),
 )  # fmt: skip
-"""Sites that no provider here is for: their repositories are launched by `git`, if at all."""
+"""Sites that no provider here is for: their repositories are launched by `git`, if at all.
+
+Those of archives' providers are here as well: where an operator has left such a provider out, a page of its archive is
+not the URL of a git repository.
+"""

@@ -58,6 +58,13 @@ async def test_providers_are_shown_as_binderhub_shows_them() -> None:
             },
             "ref": {"enabled": True, "default": "HEAD"},
         },
+        {
+            "displayName": "Zenodo DOI",
+            "id": "zenodo",
+            "spec": {"validateRegex": r"10\.[0-9]+\/(.)+"},
+            "repo": {"label": "Zenodo DOI", "placeholder": "example: 10.5281/zenodo.3242074", "urlEncode": False},
+            "ref": {"enabled": False},
+        },
     ]
 
 

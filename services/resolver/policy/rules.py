@@ -11,6 +11,7 @@ from urllib.parse import unquote
 
 from services.common.models import ResolvedRepo, Spec
 from services.common.models.errors import BinderyError
+from services.resolver.archive_settings import ADDRESSES_OF_ARCHIVES
 from services.resolver.providers.base import Provider
 from services.resolver.repository_names import links_to
 from services.resolver.settings import ResolverSettings
@@ -27,6 +28,7 @@ _POLICY_SETTINGS = {
     "github_url",  # the same link leads to another host
     "gist_url",
     "allow_secret_gist",
+    *ADDRESSES_OF_ARCHIVES,
 }
 """Settings that decide about links."""
 

@@ -12,10 +12,11 @@ from services.resolver.providers.base import Provider
 from services.resolver.providers.gist import Gist
 from services.resolver.providers.git import Git
 from services.resolver.providers.github import GitHub
+from services.resolver.providers.zenodo import Zenodo
 from services.resolver.settings import ResolverSettings
 
 ENTRY_POINTS = "bindery.providers"
-OURS: tuple[type[Provider], ...] = (GitHub, Gist, Git)
+OURS: tuple[type[Provider], ...] = (GitHub, Gist, Git, Zenodo)
 
 
 def load_providers(settings: ResolverSettings) -> dict[str, Provider]:
