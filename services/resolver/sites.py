@@ -130,6 +130,15 @@ ZENODO = Site(
     repository=r"records?/(?P<record>[0-9]+)(?:/.*)?|.*", archives=r"10\.5281/zenodo\..+",
     doi="10.5281/zenodo.{record}",
 )  # fmt: skip
+FIGSHARE = Site(
+    name="Figshare", provider="figshare", url="https://figshare.com",
+    repository=r"articles/(?:.*/)?(?P<record>[0-9]{5,})|.*", archives=r"10\.6084/.+",
+    doi="10.6084/m9.figshare.{record}",
+)  # fmt: skip
+HYDROSHARE = Site(
+    name="HydroShare", provider="hydroshare", url="https://www.hydroshare.org", also_at=("https://hydroshare.org",),
+    repository=".*", archives=r"10\.4211/.+",
+)  # fmt: skip
 
 WITHOUT_PROVIDER = (
     Site(
@@ -166,15 +175,12 @@ WITHOUT_PROVIDER = (
         clone_url="https://dev.azure.com/{repository}", repository=r"[^/]+/(?:[^/]+/)?_git/[^/]+", pages=AZURE_PAGES,
     ),
     ZENODO,
-    Site(name="Figshare", provider="figshare", url="https://figshare.com", repository=".*", archives=r"10\.6084/.+"),
+    FIGSHARE,
     Site(
         name="Dataverse", provider="dataverse", url="https://dataverse.harvard.edu", repository=".*",
         archives=r"10\.7910/.+",
     ),
-    Site(
-        name="HydroShare", provider="hydroshare", url="https://www.hydroshare.org", repository=".*",
-        archives=r"10\.4211/.+",
-    ),
+    HYDROSHARE,
     Site(name="OSF", provider="osf", url="https://osf.io", repository=".*", archives=r"10\.17605/.+"),
     Site(
         name="Software Heritage", provider="swhid", url="https://archive.softwareheritage.org", repository=".*",

@@ -65,6 +65,28 @@ async def test_providers_are_shown_as_binderhub_shows_them() -> None:
             "repo": {"label": "Zenodo DOI", "placeholder": "example: 10.5281/zenodo.3242074", "urlEncode": False},
             "ref": {"enabled": False},
         },
+        {
+            "displayName": "FigShare DOI",
+            "id": "figshare",
+            "spec": {"validateRegex": r"10\.[0-9]+\/(.)+"},
+            "repo": {
+                "label": "FigShare DOI",
+                "placeholder": "example: 10.6084/m9.figshare.9782777.v1",
+                "urlEncode": False,
+            },
+            "ref": {"enabled": False},
+        },
+        {
+            "displayName": "Hydroshare resource",
+            "id": "hydroshare",
+            "spec": {"validateRegex": "[^/]+"},
+            "repo": {
+                "label": "Hydroshare resource id",
+                "placeholder": "example: 8f7c2f0341ef4180b0dbe97f59130756",
+                "urlEncode": True,
+            },
+            "ref": {"enabled": False},
+        },
     ]
 
 

@@ -15,10 +15,25 @@ def zenodo(forge: Forge) -> tuple[str, str, str]:
     return "zenodo", "10.5281/zenodo.3242074", "/zenodo/records/3242074"
 
 
+def figshare(forge: Forge) -> tuple[str, str, str]:
+    lead(forge, "10.6084/m9.figshare.9782777.v3", "https://figshare.com/articles/x/9782777/3")
+    forge.pages["/figshare/articles/9782777/versions/3"] = recorded(
+        "api.figshare.com_v2_articles_9782777_versions_3"
+    ).page
+    return "figshare", "10.6084/m9.figshare.9782777.v3", "/figshare/articles/9782777/versions/3"
+
+
+def hydroshare(forge: Forge) -> tuple[str, str, str]:
+    resource = "142c59757ed54de1816777828c9716e7"
+    api = f"/hydroshare/resource/{resource}/scimeta/elements"
+    forge.pages[api] = recorded(f"www.hydroshare.org_hsapi_resource_{resource}_scimeta_elements").page
+    return "hydroshare", resource, api
+
+
 Deposit = Callable[[Forge], tuple[str, str, str]]
 """Puts a deposit on a forge; returns its provider, its spec and the path of the API that is asked for it."""
-DEPOSITS: list[Deposit] = [zenodo]
-BY_DOI: list[Deposit] = [zenodo]
+DEPOSITS: list[Deposit] = [zenodo, figshare, hydroshare]
+BY_DOI: list[Deposit] = [zenodo, figshare]
 
 every_archive = pytest.mark.parametrize("deposit", DEPOSITS)
 

@@ -9,14 +9,16 @@ from importlib.metadata import EntryPoint, entry_points
 from services.common.service.plugins import loading_plugin, plugin_refused
 from services.common.service.start import CannotStart
 from services.resolver.providers.base import Provider
+from services.resolver.providers.figshare import Figshare
 from services.resolver.providers.gist import Gist
 from services.resolver.providers.git import Git
 from services.resolver.providers.github import GitHub
+from services.resolver.providers.hydroshare import HydroShare
 from services.resolver.providers.zenodo import Zenodo
 from services.resolver.settings import ResolverSettings
 
 ENTRY_POINTS = "bindery.providers"
-OURS: tuple[type[Provider], ...] = (GitHub, Gist, Git, Zenodo)
+OURS: tuple[type[Provider], ...] = (GitHub, Gist, Git, Zenodo, Figshare, HydroShare)
 
 
 def load_providers(settings: ResolverSettings) -> dict[str, Provider]:
