@@ -1,10 +1,12 @@
 """docs/settings.md: every setting, by the services that read it."""
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from pydantic import SecretStr
+from pydantic import SecretStr, TypeAdapter
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 
@@ -105,6 +107,9 @@ def _default(name: str, field: FieldInfo) -> str:
         value = value.relative_to(CHECKOUT)
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
+    if isinstance(value, dict) and value:
+        entries = TypeAdapter(dict[str, Any]).dump_python(value, mode="json", exclude_defaults=True)
+        return f"`{json.dumps(entries)}`"
     if value is None:
         return "none"
     if value in ("", {}):

@@ -5,6 +5,7 @@ import re
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 from services.resolver.archive_settings import ArchiveSettings
+from services.resolver.host_settings import HostSettings, Prefix
 
 
 class RepoConfig(BaseModel):
@@ -107,6 +108,12 @@ class ResolverSettings(ArchiveSettings):
     allow_secret_gist: bool = Field(
         False,
         description="Whether gists are launched that are in no list: those that only who knows the link can read.",
+    )
+
+    gitlabs: dict[Prefix, HostSettings] = Field(
+        {"gl": HostSettings(url="https://gitlab.com")},
+        description="Each GitLab by the prefix of its links, with its `url` and, if it has any, its `token`s, which "
+        "commas separate: [more](operators.md#forges-of-your-own).",
     )
 
     @field_validator("github_url", "github_api_url", "gist_url")

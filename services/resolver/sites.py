@@ -33,6 +33,7 @@ GITLAB_MARK = (
     r"|repository/archive|(?:issues|merge_requests)\Z"
 )
 """Before a page: a dash; or the names that pages had before there was one, if no project is called so."""
+GITLAB_NOT_OWNERS = ("-", "admin", "dashboard", "explore", "groups", "help", "projects", "search", "snippets", "users")
 GITLAB_PAGES = (
     Page(path=r"(?:-/)?tree/(?P<undivided>.+)", opens="folder"),
     Page(path=r"(?:-/)?(?:blob|raw|blame|edit)/(?P<undivided>.+)", opens="file"),
@@ -141,12 +142,6 @@ HYDROSHARE = Site(
 )  # fmt: skip
 
 WITHOUT_PROVIDER = (
-    Site(
-        name="GitLab", provider="gl", url="https://gitlab.com", also_at=("https://altssh.gitlab.com",),
-        clone_url="https://gitlab.com/{repository}",
-        repository=r"[^/]+(?:/[^/]+)+?", page_mark=GITLAB_MARK, pages=GITLAB_PAGES,
-        not_owners=("-", "admin", "dashboard", "explore", "groups", "help", "projects", "search", "snippets", "users"),
-    ),
     Site(
         name="Codeberg", provider="git", url="https://codeberg.org", clone_url="https://codeberg.org/{repository}",
         pages=GITEA_PAGES, not_owners=("-", "admin", "explore", "org", "user"),

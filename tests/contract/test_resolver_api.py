@@ -59,6 +59,19 @@ async def test_providers_are_shown_as_binderhub_shows_them() -> None:
             "ref": {"enabled": True, "default": "HEAD"},
         },
         {
+            "displayName": "GitLab",
+            "id": "gl",
+            "spec": {"validateRegex": "[^/]+/.+"},
+            "detect": {"regex": "^(https?://gitlab.com/)?(?<repo>.*[^/])/?"},
+            "repo": {
+                "label": "GitLab repository name or URL",
+                "placeholder": "example: https://gitlab.com/mosaik/examples/mosaik-tutorials-on-binder or "
+                "mosaik/examples/mosaik-tutorials-on-binder",
+                "urlEncode": True,
+            },
+            "ref": {"enabled": True, "default": "HEAD"},
+        },
+        {
             "displayName": "Zenodo DOI",
             "id": "zenodo",
             "spec": {"validateRegex": r"10\.[0-9]+\/(.)+"},
@@ -298,9 +311,10 @@ class EntryPoint:
 
 
 def test_a_provider_of_another_package_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = list(providers.load_providers(ResolverSettings()))
     monkeypatch.setattr(providers, "entry_points", lambda group: [EntryPoint(Shelf)] if "bindery" in group else [])
     loaded = providers.load_providers(ResolverSettings())
-    assert list(loaded) == [*(ours.prefix for ours in providers.OURS), "shelf"]
+    assert list(loaded) == [*ours, "shelf"]
     assert isinstance(loaded["shelf"], Provider)
 
 

@@ -7,6 +7,7 @@ from services.resolver.providers.base import Provider
 from services.resolver.providers.gist import Gist
 from services.resolver.providers.git import Git
 from services.resolver.providers.github import GitHub
+from services.resolver.providers.gitlab import GitLab
 from services.resolver.settings import ResolverSettings
 from tests.support.settings import settings_for
 
@@ -46,6 +47,7 @@ PROVIDERS: list[dict[str, Any]] = [
         "ref": {"enabled": True, "default": "HEAD"},
         "sites": [site.model_dump(mode="json") for site in Git(settings_for(ResolverSettings)).sites],
     },
+    *listed(GitLab),
     {
         "displayName": "Zenodo DOI",
         "id": "zenodo",

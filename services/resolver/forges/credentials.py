@@ -51,6 +51,11 @@ class Credentials:
         self.fingerprint = hashlib.sha256("\0".join(sorted(texts)).encode()).hexdigest()[:12]
         """12 hex digits that differ whenever a credential does."""
 
+    @property
+    def are_of_somebody(self) -> bool:
+        """Whether any of them authenticates its requests."""
+        return any(credential.headers for credential in self._credentials)
+
     def next(self) -> Credential | None:
         """Return the credential with most of its requests left; None if the API refuses all of them for now."""
         usable = [credential for credential in self._credentials if not credential.wait_seconds]

@@ -73,6 +73,11 @@ class Forge:
         return self._credentials.fingerprint
 
     @property
+    def has_credentials(self) -> bool:
+        """Whether the API is asked as somebody, who may be shown more than everybody is."""
+        return self._credentials.are_of_somebody
+
+    @property
     def remaining(self) -> int | None:
         """The requests that the API still answers until its limits begin anew; None as long as nothing is known."""
         known = self._credentials.allowances

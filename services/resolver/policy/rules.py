@@ -28,6 +28,7 @@ _POLICY_SETTINGS = {
     "github_url",  # the same link leads to another host
     "gist_url",
     "allow_secret_gist",
+    "gitlabs",
     *ADDRESSES_OF_ARCHIVES,
 }
 """Settings that decide about links."""

@@ -4,6 +4,7 @@ A new provider is one file: a subclass of `Provider`, named in `OURS` or, from a
 the group `bindery.providers`.
 """
 
+from collections import Counter
 from importlib.metadata import EntryPoint, entry_points
 
 from services.common.service.plugins import loading_plugin, plugin_refused
@@ -13,21 +14,24 @@ from services.resolver.providers.figshare import Figshare
 from services.resolver.providers.gist import Gist
 from services.resolver.providers.git import Git
 from services.resolver.providers.github import GitHub
+from services.resolver.providers.gitlab import GitLab
 from services.resolver.providers.hydroshare import HydroShare
 from services.resolver.providers.zenodo import Zenodo
 from services.resolver.settings import ResolverSettings
 
 ENTRY_POINTS = "bindery.providers"
-OURS: tuple[type[Provider], ...] = (GitHub, Gist, Git, Zenodo, Figshare, HydroShare)
+OURS: tuple[type[Provider], ...] = (GitHub, Gist, Git, GitLab, Zenodo, Figshare, HydroShare)
 
 
 def load_providers(settings: ResolverSettings) -> dict[str, Provider]:
     """Return the providers that the settings ask for, by prefix; one of an entry point replaces ours of the same one.
 
     Raise `CannotStart` for an entry point that can't be loaded, or that is not a provider, and for a setting that names
-    no provider.
+    no provider, or gives two providers the same prefix.
     """
     loaded = [provider for kind in OURS for provider in kind.instances(settings)]
+    if twice := [prefix for prefix, number in Counter(each.prefix for each in loaded).items() if number > 1]:
+        raise CannotStart(f"The settings have two providers whose links begin with {', '.join(twice)}.")
     loaded += [_load_plugin(entry, settings) for entry in entry_points(group=ENTRY_POINTS)]
     providers = {provider.prefix: provider for provider in loaded}
     if unknown := [prefix for prefix in settings.provider_prefixes if prefix not in providers]:

@@ -1,8 +1,11 @@
 """The resolver's settings: what is refused before the resolver starts."""
 
+import re
+
 import pytest
 from pydantic import ValidationError
 
+from services.common.service.start import start_sentence
 from services.resolver.settings import ResolverSettings, SpecConfig
 from tests.support.settings import settings_for
 
@@ -36,3 +39,27 @@ def test_the_configuration_of_repositories_is_read_by_prefix() -> None:
 def test_a_configuration_that_can_not_hold_is_refused(item: dict[str, object], says: str) -> None:
     with pytest.raises(ValidationError, match=says):
         settings_for(ResolverSettings, spec_config={"*": [item]})
+
+
+@pytest.mark.parametrize(
+    ("prefix", "host", "says"),
+    [
+        ("GL", {"url": "https://x.example"}, "'GL' can't be the prefix of links"),
+        ("g/l", {"url": "https://x.example"}, "'g/l' can't be the prefix of links"),
+        ("gl", {"url": "x.example"}, "set it to an address such as"),
+        ("gl", {"url": "ssh://x.example"}, "set it to an address such as"),
+        ("gl", {"url": "https://x.example/?private_token=hunter2"}, "set it to an address such as"),
+        ("gl", {"url": "https://ann:hunter2@x.example"}, "no address has a login in it: set `token`"),
+        ("gl", {"url": "https://x.example", "tokne": "hunter2"}, "Extra inputs are not permitted"),
+        ("gl", {"token": "hunter2"}, "Field required"),
+    ],
+)
+def test_a_forge_without_an_address_or_a_prefix_is_refused(prefix: str, host: dict[str, str], says: str) -> None:
+    with pytest.raises(ValidationError, match=re.escape(says)) as raised:
+        settings_for(ResolverSettings, gitlabs={prefix: host})
+    assert "hunter2" not in start_sentence(raised.value)
+
+
+def test_addresses_of_forges_end_without_a_slash() -> None:
+    settings = settings_for(ResolverSettings, gitlabs={"lab": {"url": "https://x.example/gitlab/"}})
+    assert settings.gitlabs["lab"].url == "https://x.example/gitlab"

@@ -103,3 +103,8 @@ def test_there_may_be_several_of_a_class(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(providers, "OURS", (Shelves,))
     assert list(providers.load_providers(ResolverSettings())) == ["shelf", "shelf2"]
+
+
+def test_two_hosts_with_one_prefix_keep_the_resolver_from_starting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BINDERY_GITLABS", '{"git": {"url": "https://gitlab.com"}}')
+    assert "two providers whose links begin with git." in sentence()

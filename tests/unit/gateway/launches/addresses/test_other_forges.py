@@ -38,9 +38,10 @@ SHA = "8c2f6a1d0b9e47355f6e0d1c2b3a49586f7e0d1c"
         ("ssh://git@altssh.gitlab.com:443/team/notes.git", ["team%2Fnotes.git/HEAD"]),
     ],
 )
-def test_pages_of_gitlab_are_launched_by_git(text: str, links_of_it: list[str]) -> None:
-    assert links(text) == [f"v2/git/https%3A%2F%2Fgitlab.com%2F{link}" for link in links_of_it]
-    assert links(text, "gh") == links(text)
+def test_pages_of_gitlab_are_launched_by_its_provider_or_by_git(text: str, links_of_it: list[str]) -> None:
+    by_provider = [f"v2/gl/{link.replace('.git/', '/')}" for link in links_of_it]
+    assert links(text) == links(text, "gl") == links(text, "gh") == by_provider
+    assert links(text, "git") == [f"v2/git/https%3A%2F%2Fgitlab.com%2F{link}" for link in links_of_it]
 
 
 @pytest.mark.parametrize(
@@ -213,14 +214,13 @@ def test_a_provider_without_rows_is_found_by_its_pattern() -> None:
 
 def test_a_providers_own_row_comes_before_that_of_git() -> None:
     config = OTHER_HOST | {
-        "id": "gl",
         "spec": {"validateRegex": "[^/]+/.+"},
         "repo": {"urlEncode": True},
         "sites": [
             {
-                "name": "GitLab",
-                "provider": "gl",
-                "url": "https://gitlab.com",
+                "name": "Shelf",
+                "provider": "shelf",
+                "url": "https://shelf.example",
                 "repository": "[^/]+(?:/[^/]+)+?",
                 "page_mark": "-/",
                 "pages": [{"path": "-/shelf/(?P<ref>.+)"}],
@@ -228,9 +228,9 @@ def test_a_providers_own_row_comes_before_that_of_git() -> None:
         ],
     }
     types = [*TYPES, RepositoryType.of(config)]
-    assert links("https://gitlab.com/team/unit/notes.git", types=types) == ["v2/gl/team%2Funit%2Fnotes/HEAD"]
-    assert links("https://gitlab.com/team/unit/notes/-/shelf/v1", types=types) == ["v2/gl/team%2Funit%2Fnotes/v1"]
-    assert links("https://mybinder.org/v2/gl/team%2Fnotes/HEAD", types=types) == ["v2/gl/team%2Fnotes/HEAD"]
+    assert links("https://shelf.example/team/unit/notes.git", types=types) == ["v2/shelf/team%2Funit%2Fnotes/HEAD"]
+    assert links("https://shelf.example/team/unit/notes/-/shelf/v1", types=types) == ["v2/shelf/team%2Funit%2Fnotes/v1"]
+    assert links("https://mybinder.org/v2/shelf/team%2Fnotes/HEAD", types=types) == ["v2/shelf/team%2Fnotes/HEAD"]
 
 
 def test_rows_that_a_newer_resolver_has_in_another_form_are_left_out() -> None:

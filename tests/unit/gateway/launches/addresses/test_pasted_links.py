@@ -34,10 +34,9 @@ from tests.unit.gateway.launches.addresses.reading import links, refusal
         ("https://mybinder.org/repo/ann/notes", "gh/ann/notes/HEAD"),
         ("https://mybinder.org/v2/zenodo/10.5281/zenodo.7/", "zenodo/10.5281/zenodo.7"),
         ("/v2/gh/ann/notes/HEAD?urlpath=lab", "gh/ann/notes/HEAD?urlpath=lab"),
-        # of types that are not here, whose repositories git can clone
         (
             "https://mybinder.org/v2/gl/team%2Funit%2Fnotes/wip/plots?labpath=a.py",
-            "git/https%3A%2F%2Fgitlab.com%2Fteam%2Funit%2Fnotes/wip/plots?urlpath=doc%2Ftree%2Fa.py",
+            "gl/team%2Funit%2Fnotes/wip/plots?urlpath=doc%2Ftree%2Fa.py",
         ),
         ("127.0.0.1:8585/v2/gh/ann/notes/HEAD", "gh/ann/notes/HEAD"),
     ],
@@ -51,7 +50,7 @@ def test_a_link_of_a_provider_that_is_not_here_names_those_that_are() -> None:
     error = refusal("https://mybinder.org/v2/ckan/x/y")
     assert error.code == "unknown_provider"
     assert "'ckan'" in error.detail
-    assert "gh (GitHub), gist (GitHub Gist), git (Git repository)" in error.detail
+    assert "gh (GitHub), gist (GitHub Gist), git (Git repository), gl (GitLab)" in error.detail
 
 
 def test_an_incomplete_link_shows_a_complete_one() -> None:
