@@ -140,6 +140,10 @@ HYDROSHARE = Site(
     name="HydroShare", provider="hydroshare", url="https://www.hydroshare.org", also_at=("https://hydroshare.org",),
     repository=".*", archives=r"10\.4211/.+",
 )  # fmt: skip
+DATAVERSE = Site(
+    name="Dataverse", provider="dataverse", url="https://dataverse.harvard.edu", repository=".*",
+    archives=r"10\.7910/.+",
+)  # fmt: skip
 
 WITHOUT_PROVIDER = (
     Site(
@@ -171,10 +175,7 @@ WITHOUT_PROVIDER = (
     ),
     ZENODO,
     FIGSHARE,
-    Site(
-        name="Dataverse", provider="dataverse", url="https://dataverse.harvard.edu", repository=".*",
-        archives=r"10\.7910/.+",
-    ),
+    DATAVERSE,
     HYDROSHARE,
     Site(name="OSF", provider="osf", url="https://osf.io", repository=".*", archives=r"10\.17605/.+"),
     Site(

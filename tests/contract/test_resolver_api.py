@@ -100,6 +100,24 @@ async def test_providers_are_shown_as_binderhub_shows_them() -> None:
             },
             "ref": {"enabled": False},
         },
+        {
+            "displayName": "Dataverse DOI",
+            "id": "dataverse",
+            "spec": {"validateRegex": r"10\.[0-9]+\/(.)+"},
+            "repo": {"label": "Dataverse DOI", "placeholder": "example: 10.7910/DVN/TJCLKP", "urlEncode": False},
+            "ref": {"enabled": False},
+        },
+        {
+            "displayName": "CKAN dataset",
+            "id": "ckan",
+            "spec": {"validateRegex": "[^/]+"},
+            "repo": {
+                "label": "CKAN dataset URL",
+                "placeholder": "example: https://demo.ckan.org/dataset/my-sample-dataset-001",
+                "urlEncode": True,
+            },
+            "ref": {"enabled": False},
+        },
     ]
 
 

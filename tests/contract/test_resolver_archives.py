@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from urllib.parse import quote
 
 import pytest
 
@@ -30,10 +31,25 @@ def hydroshare(forge: Forge) -> tuple[str, str, str]:
     return "hydroshare", resource, api
 
 
+def dataverse(forge: Forge) -> tuple[str, str, str]:
+    lead(forge, "10.7910/DVN/TJCLKP", f"{forge.url}/citation?persistentId=doi:10.7910/DVN/TJCLKP")
+    dataset = recorded("dataverse.harvard.edu_api_datasets_persistentId")
+    forge.pages["/api/datasets/:persistentId"] = dataset.page
+    forge.pages["/api/files/:persistentId"] = Page(404)
+    return "dataverse", "10.7910/DVN/TJCLKP", "/api/datasets/:persistentId"
+
+
+def ckan(forge: Forge) -> tuple[str, str, str]:
+    name = "39799a20-ecca-4f3e-b593-196e72d9a9fd"
+    package = recorded("data.depositar.io_api_3_action_activity_data_show")
+    forge.pages["/api/3/action/package_show"] = package.page
+    return "ckan", quote(f"{forge.url}/dataset/{name}", safe=""), "/api/3/action/package_show"
+
+
 Deposit = Callable[[Forge], tuple[str, str, str]]
 """Puts a deposit on a forge; returns its provider, its spec and the path of the API that is asked for it."""
-DEPOSITS: list[Deposit] = [zenodo, figshare, hydroshare]
-BY_DOI: list[Deposit] = [zenodo, figshare]
+DEPOSITS: list[Deposit] = [zenodo, figshare, hydroshare, dataverse, ckan]
+BY_DOI: list[Deposit] = [zenodo, figshare, dataverse]
 
 every_archive = pytest.mark.parametrize("deposit", DEPOSITS)
 
@@ -78,7 +94,7 @@ async def test_what_else_an_archive_may_answer(
 async def test_an_archive_that_does_not_answer_in_time_is_said(forge: Forge, deposit: Deposit) -> None:
     provider, spec, api = deposit(forge)
     del forge.pages[api]
-    forge.git_fault = Fault(hold=threading.Event())
+    forge.git_fault = forge.api_fault = Fault(hold=threading.Event())
     async with resolver_of_archives(forge, forge_timeout_seconds=0.5) as resolver:
         problem = await resolver.problem(provider, spec)
     assert problem.code == "provider_unavailable"

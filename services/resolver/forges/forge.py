@@ -47,6 +47,7 @@ class Forge:
     """A client of one API, with the credentials that the operator has for it.
 
     What it spares its callers: a limit that is reached is waited for by nobody, and a server that is down is not asked.
+    A `client` that several share is closed by who made it.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Forge:
         *,
         headers: Mapping[str, str] | None = None,
         credentials: Sequence[Credential] = (),
+        client: CheckedClient | None = None,
     ) -> None:
         self.name = host.name
         self._host = host
@@ -65,7 +67,10 @@ class Forge:
         policy = settings.networks
         if host.is_operators and (name := plain_host(urlsplit(host.url).hostname or "")):
             policy = policy.trusting(name)
-        self._client = CheckedClient(policy, proxy=settings.proxy, total_seconds=settings.forge_timeout_seconds)
+        self._is_clients_owner = client is None
+        self._client = client or CheckedClient(
+            policy, proxy=settings.proxy, total_seconds=settings.forge_timeout_seconds
+        )
 
     @property
     def fingerprint(self) -> str:
@@ -159,8 +164,9 @@ class Forge:
         write("forge_limit", forge=self._host.label, remaining=remaining, limit=limit)
 
     async def aclose(self) -> None:
-        """Close every connection."""
-        await self._client.aclose()
+        """Close every connection of its own."""
+        if self._is_clients_owner:
+            await self._client.aclose()
 
 
 def json_of(reply: Reply) -> dict[str, Any]:

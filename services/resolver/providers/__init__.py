@@ -10,6 +10,8 @@ from importlib.metadata import EntryPoint, entry_points
 from services.common.service.plugins import loading_plugin, plugin_refused
 from services.common.service.start import CannotStart
 from services.resolver.providers.base import Provider
+from services.resolver.providers.ckan import CKAN
+from services.resolver.providers.dataverse import Dataverse
 from services.resolver.providers.figshare import Figshare
 from services.resolver.providers.gist import Gist
 from services.resolver.providers.git import Git
@@ -20,7 +22,7 @@ from services.resolver.providers.zenodo import Zenodo
 from services.resolver.settings import ResolverSettings
 
 ENTRY_POINTS = "bindery.providers"
-OURS: tuple[type[Provider], ...] = (GitHub, Gist, Git, GitLab, Zenodo, Figshare, HydroShare)
+OURS: tuple[type[Provider], ...] = (GitHub, Gist, Git, GitLab, Zenodo, Figshare, HydroShare, Dataverse, CKAN)
 
 
 def load_providers(settings: ResolverSettings) -> dict[str, Provider]:
