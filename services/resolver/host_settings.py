@@ -6,6 +6,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
+from services.common.net.hosts import plain_host
+
 _PREFIX = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 
 
@@ -27,6 +29,17 @@ def _prefix(value: str) -> str:
 
 Prefix = Annotated[str, AfterValidator(_prefix)]
 """The part of a link that names its provider."""
+
+
+def _host(value: str) -> str:
+    name, colon, port = value.rpartition(":") if ":" in value else (value, "", "")
+    if plain_host(name) != name or (colon and not port.isdecimal()):
+        raise ValueError(f"{value!r} can't be a host: it has small letters, digits, dots and -, and perhaps a port")
+    return value
+
+
+Host = Annotated[str, AfterValidator(_host)]
+"""The name of a host, as links have it."""
 
 
 class HostSettings(BaseModel):

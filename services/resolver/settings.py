@@ -5,7 +5,7 @@ import re
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 from services.resolver.archive_settings import ArchiveSettings
-from services.resolver.host_settings import HostSettings, Prefix
+from services.resolver.host_settings import Host, HostSettings, Prefix
 
 
 class RepoConfig(BaseModel):
@@ -114,6 +114,11 @@ class ResolverSettings(ArchiveSettings):
         {"gl": HostSettings(url="https://gitlab.com")},
         description="Each GitLab by the prefix of its links, with its `url` and, if it has any, its `token`s, which "
         "commas separate: [more](operators.md#forges-of-your-own).",
+    )
+    giteas: dict[Host, HostSettings] = Field(
+        {"codeberg.org": HostSettings(url="https://codeberg.org")},
+        description="Each Gitea or Forgejo by its name in links, with its `url` and `token`s: "
+        "[more](operators.md#forges-of-your-own).",
     )
 
     @field_validator("github_url", "github_api_url", "gist_url")

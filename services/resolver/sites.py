@@ -49,6 +49,7 @@ GITLAB_PAGES = (
     Page(path=r"repository/archive.*", query=r"(?:\A|&)ref=(?P<ref>[^&]+)"),
 )
 
+GITEA_NOT_OWNERS = ("-", "admin", "explore", "org", "user")
 GITEA_PAGES = (
     Page(path=r"src/(?:branch|tag)/(?P<undivided>.+)", opens="either"),
     Page(path=r"(?:raw|media|blame|rss)/(?:branch|tag)/(?P<undivided>.+)", opens="file"),
@@ -146,10 +147,6 @@ DATAVERSE = Site(
 )  # fmt: skip
 
 WITHOUT_PROVIDER = (
-    Site(
-        name="Codeberg", provider="git", url="https://codeberg.org", clone_url="https://codeberg.org/{repository}",
-        pages=GITEA_PAGES, not_owners=("-", "admin", "explore", "org", "user"),
-    ),
     Site(
         name="Bitbucket", provider="git", url="https://bitbucket.org", also_at=("https://altssh.bitbucket.org",),
         clone_url="https://bitbucket.org/{repository}",

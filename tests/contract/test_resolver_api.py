@@ -72,6 +72,19 @@ async def test_providers_are_shown_as_binderhub_shows_them() -> None:
             "ref": {"enabled": True, "default": "HEAD"},
         },
         {
+            "displayName": "Gitea or Forgejo",
+            "id": "gitea",
+            "spec": {"validateRegex": "[^/]+/[^/]+/[^/]+/.+"},
+            "detect": {"regex": "^(https?://)?(?<repo>[^/]+/.*[^/])/?"},
+            "repo": {
+                "label": "Repository on a Gitea or Forgejo, with its host, or URL",
+                "placeholder": "example: codeberg.org/owner/repository or https://codeberg.org/owner/repository",
+                "urlEncode": False,
+                "parts": 3,
+            },
+            "ref": {"enabled": True, "default": "HEAD"},
+        },
+        {
             "displayName": "Zenodo DOI",
             "id": "zenodo",
             "spec": {"validateRegex": r"10\.[0-9]+\/(.)+"},

@@ -6,6 +6,7 @@ from services.gateway.launches.repository_types import RepositoryType
 from services.resolver.providers.base import Provider
 from services.resolver.providers.gist import Gist
 from services.resolver.providers.git import Git
+from services.resolver.providers.gitea import Gitea
 from services.resolver.providers.github import GitHub
 from services.resolver.providers.gitlab import GitLab
 from services.resolver.settings import ResolverSettings
@@ -48,6 +49,7 @@ PROVIDERS: list[dict[str, Any]] = [
         "sites": [site.model_dump(mode="json") for site in Git(settings_for(ResolverSettings)).sites],
     },
     *listed(GitLab),
+    *listed(Gitea),
     {
         "displayName": "Zenodo DOI",
         "id": "zenodo",

@@ -51,6 +51,7 @@ class Site(Contract):
       that is one of its `pages`. `also_at` are more such places, each for the same repositories.
     - `provider` is the repository type whose links name its repositories. Where that does not exist, `git` does by
       `clone_url`, with the repository's path in the place of `{repository}`; if that is empty, too, nothing can.
+    - `link` is the repository's part of the provider's links, if that is not its path alone: with `{repository}` in it.
     - `repository` is a regular expression for a repository's path; the first match that leaves nothing over, or a page
       that begins with `page_mark`, counts.
     - `not_owners` are the first parts of addresses that have no repository behind them, though they look like it.
@@ -63,6 +64,7 @@ class Site(Contract):
     url: str = ""
     also_at: tuple[str, ...] = ()
     clone_url: str = ""
+    link: str = "{repository}"
     repository: Pattern = "[^/]+/[^/]+"
     page_mark: Pattern = ""
     pages: tuple[Page, ...] = ()

@@ -31,6 +31,8 @@ class RepositoryType:
     has_ref: bool
     default_ref: str
     sites: tuple[Site, ...] = ()
+    repository_parts: int = 2
+    """How many parts of a link, between slashes, name the repository."""
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Self:
@@ -50,6 +52,7 @@ class RepositoryType:
             has_ref=bool(config["ref"]["enabled"]),
             default_ref=config["ref"].get("default", "HEAD"),
             sites=tuple(_sites(config.get("sites", []))),
+            repository_parts=1 if config["repo"].get("urlEncode") else config["repo"].get("parts", 2),
         )
 
     @property
@@ -59,7 +62,7 @@ class RepositoryType:
         if self.is_url_encoded:
             repository = "<percent-encoded URL>"
         elif self.has_ref:
-            repository = "<owner>/<name>"
+            repository = "<owner>/<name>" if self.repository_parts < 3 else "<host>/<owner>/<name>"
         return f"{repository}/<ref>" if self.has_ref else repository
 
     def accepts(self, spec: str) -> bool:
@@ -88,9 +91,8 @@ class RepositoryType:
         """Return a raw spec without its ref."""
         if not self.has_ref:
             return spec
-        parts = spec.split("/", 1 if self.is_url_encoded else 2)
-        is_one_part = self.is_url_encoded or len(parts) < 3
-        return "/".join(parts[: 1 if is_one_part else 2])
+        parts = spec.split("/", self.repository_parts)
+        return "/".join(parts[: self.repository_parts if len(parts) > self.repository_parts else 1])
 
 
 def _sites(rows: Iterable[object]) -> Iterator[Site]:

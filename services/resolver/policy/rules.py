@@ -29,6 +29,7 @@ _POLICY_SETTINGS = {
     "gist_url",
     "allow_secret_gist",
     "gitlabs",
+    "giteas",
     *ADDRESSES_OF_ARCHIVES,
 }
 """Settings that decide about links."""

@@ -15,6 +15,7 @@ from services.resolver.providers.dataverse import Dataverse
 from services.resolver.providers.figshare import Figshare
 from services.resolver.providers.gist import Gist
 from services.resolver.providers.git import Git
+from services.resolver.providers.gitea import Gitea
 from services.resolver.providers.github import GitHub
 from services.resolver.providers.gitlab import GitLab
 from services.resolver.providers.hydroshare import HydroShare
@@ -22,7 +23,7 @@ from services.resolver.providers.zenodo import Zenodo
 from services.resolver.settings import ResolverSettings
 
 ENTRY_POINTS = "bindery.providers"
-OURS: tuple[type[Provider], ...] = (GitHub, Gist, Git, GitLab, Zenodo, Figshare, HydroShare, Dataverse, CKAN)
+OURS: tuple[type[Provider], ...] = (GitHub, Gist, Git, GitLab, Gitea, Zenodo, Figshare, HydroShare, Dataverse, CKAN)
 
 
 def load_providers(settings: ResolverSettings) -> dict[str, Provider]:

@@ -63,3 +63,12 @@ def test_a_forge_without_an_address_or_a_prefix_is_refused(prefix: str, host: di
 def test_addresses_of_forges_end_without_a_slash() -> None:
     settings = settings_for(ResolverSettings, gitlabs={"lab": {"url": "https://x.example/gitlab/"}})
     assert settings.gitlabs["lab"].url == "https://x.example/gitlab"
+
+
+@pytest.mark.parametrize(
+    "host", ["", "Codeberg.org", "x.example/gitea", "x.example:", "x.example:a", "x_.example%41", "ü.x"]
+)
+def test_a_gitea_is_named_by_its_host(host: str) -> None:
+    with pytest.raises(ValidationError, match="can't be a host"):
+        settings_for(ResolverSettings, giteas={host: {"url": "https://x.example"}})
+    assert settings_for(ResolverSettings, giteas={"x.example:3000": {"url": "https://x.example"}}).giteas

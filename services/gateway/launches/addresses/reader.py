@@ -233,7 +233,8 @@ class _Reader:
         )
 
     def _of_type(self, own_type: RepositoryType, found: Found) -> Reading:
-        name = unquote(found.repository).removesuffix(".git")
+        repository = unquote(found.repository).removesuffix(".git")
+        name = found.site.link.replace("{repository}", repository)
         return Reading.of_places(own_type, quote(name, safe="" if own_type.is_url_encoded else _SAFE), found.places)
 
     def _by_git(self, address: Address) -> Reading:

@@ -30,6 +30,7 @@ REPOSITORIES = {
     "gist": "ann/8c2f6a1d0b9e",
     "git": "https%3A%2F%2Fx.example%2Fann%2Fnotes",
     "gl": "ann%2Fnotes",
+    "gitea": "codeberg.org/ann/notes",
 }
 """For each provider with refs, a repository as links name it."""
 

@@ -50,8 +50,6 @@ def test_pages_of_gitlab_are_launched_by_its_provider_or_by_git(text: str, links
         ("https://gist.github.com/8c2f6a1d0b9e", "https://gist.github.com/8c2f6a1d0b9e.git", "HEAD"),
         (f"https://gist.github.com/8c2f6a1d/{SHA}", "https://gist.github.com/8c2f6a1d.git", SHA),
         ("https://gist.github.com/8c2f6a1d0b9e.git", "https://gist.github.com/8c2f6a1d0b9e.git", "HEAD"),
-        ("https://codeberg.org/ann/notes/src/branch/main", "https://codeberg.org/ann/notes", "main"),
-        ("https://codeberg.org/ann/notes/pulls/4", "https://codeberg.org/ann/notes", "refs/pull/4/head"),
         ("https://git.example.org/ann/notes/src/commit/8c2f6a1d", "https://git.example.org/ann/notes", "8c2f6a1d"),
         ("https://gitlab.example.org/x/y/z/-/tree/main", "https://gitlab.example.org/x/y/z", "main"),
         ("https://bitbucket.org/ann/notes/branch/wip/plots", "https://bitbucket.org/ann/notes", "wip/plots"),
@@ -116,6 +114,21 @@ def test_other_forges_are_launched_by_git(text: str, url: str, rest: str, provid
 )  # fmt: skip
 def test_gists_are_launched_by_their_provider(text: str, link: str) -> None:
     assert links(text) == links(text, "gist") == [f"v2/gist/{link}"]
+
+
+@pytest.mark.parametrize(
+    ("text", "link"),
+    [
+        ("https://codeberg.org/ann/notes", "HEAD"),
+        ("git@codeberg.org:ann/notes.git", "HEAD"),
+        ("codeberg.org/ann/notes", "HEAD"),
+        ("https://codeberg.org/ann/notes/src/branch/main", "main"),
+        ("https://codeberg.org/ann/notes/pulls/4", "refs/pull/4/head"),
+        ("https://mybinder.org/v2/gitea/codeberg.org/ann/notes/wip/me", "wip/me"),
+    ],
+)
+def test_pages_of_codeberg_are_launched_by_its_provider(text: str, link: str) -> None:
+    assert links(text) == links(text, "gitea") == [f"v2/gitea/codeberg.org/ann/notes/{link}"]
 
 
 @pytest.mark.parametrize(
