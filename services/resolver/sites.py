@@ -145,6 +145,9 @@ DATAVERSE = Site(
     name="Dataverse", provider="dataverse", url="https://dataverse.harvard.edu", repository=".*",
     archives=r"10\.7910/.+",
 )  # fmt: skip
+SOFTWARE_HERITAGE = Site(
+    name="Software Heritage", provider="swh", url="https://archive.softwareheritage.org", repository=".*"
+)
 
 WITHOUT_PROVIDER = (
     Site(
@@ -175,9 +178,7 @@ WITHOUT_PROVIDER = (
     DATAVERSE,
     HYDROSHARE,
     Site(name="OSF", provider="osf", url="https://osf.io", repository=".*", archives=r"10\.17605/.+"),
-    Site(
-        name="Software Heritage", provider="swhid", url="https://archive.softwareheritage.org", repository=".*",
-    ),
+    SOFTWARE_HERITAGE,
     *(
         Site(name=name, provider="", url=url, also_at=also_at, repository=".*")
         for name, url, also_at in (

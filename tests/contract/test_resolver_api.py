@@ -131,6 +131,17 @@ async def test_providers_are_shown_as_binderhub_shows_them() -> None:
             },
             "ref": {"enabled": False},
         },
+        {
+            "displayName": "Software Heritage",
+            "id": "swh",
+            "spec": {"validateRegex": "[^/]+"},
+            "repo": {
+                "label": "SWHID",
+                "placeholder": "example: swh:1:rev:309cf2674ee7a0749978cf8265ab91a60aea0f7d",
+                "urlEncode": True,
+            },
+            "ref": {"enabled": False},
+        },
     ]
 
 

@@ -46,9 +46,18 @@ def ckan(forge: Forge) -> tuple[str, str, str]:
     return "ckan", quote(f"{forge.url}/dataset/{name}", safe=""), "/api/3/action/package_show"
 
 
+def swh(forge: Forge) -> tuple[str, str, str]:
+    swhid = "swh:1:rel:208f61cc7a5dbc9879ae6e5c2f95891e270f09ef"
+    api = "/swh/release/208f61cc7a5dbc9879ae6e5c2f95891e270f09ef/"
+    forge.pages[api] = recorded("archive.softwareheritage.org_api_1_release").page
+    resolved = recorded("archive.softwareheritage.org_api_1_resolve_rev")
+    forge.pages["/swh/resolve/swh:1:rev:69c0db5050f623e8895b72dfe970392b1f9a0e2e/"] = resolved.page
+    return "swh", swhid, api
+
+
 Deposit = Callable[[Forge], tuple[str, str, str]]
 """Puts a deposit on a forge; returns its provider, its spec and the path of the API that is asked for it."""
-DEPOSITS: list[Deposit] = [zenodo, figshare, hydroshare, dataverse, ckan]
+DEPOSITS: list[Deposit] = [zenodo, figshare, hydroshare, dataverse, ckan, swh]
 BY_DOI: list[Deposit] = [zenodo, figshare, dataverse]
 
 every_archive = pytest.mark.parametrize("deposit", DEPOSITS)

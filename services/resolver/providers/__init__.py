@@ -19,11 +19,24 @@ from services.resolver.providers.gitea import Gitea
 from services.resolver.providers.github import GitHub
 from services.resolver.providers.gitlab import GitLab
 from services.resolver.providers.hydroshare import HydroShare
+from services.resolver.providers.software_heritage import SoftwareHeritage
 from services.resolver.providers.zenodo import Zenodo
 from services.resolver.settings import ResolverSettings
 
 ENTRY_POINTS = "bindery.providers"
-OURS: tuple[type[Provider], ...] = (GitHub, Gist, Git, GitLab, Gitea, Zenodo, Figshare, HydroShare, Dataverse, CKAN)
+OURS: tuple[type[Provider], ...] = (
+    GitHub,
+    Gist,
+    Git,
+    GitLab,
+    Gitea,
+    Zenodo,
+    Figshare,
+    HydroShare,
+    Dataverse,
+    CKAN,
+    SoftwareHeritage,
+)
 
 
 def load_providers(settings: ResolverSettings) -> dict[str, Provider]:
