@@ -159,8 +159,8 @@ class Resolver:
             return Resolved(known.repo, known.validator)  # it was checked then, under these same rules
         if found is None:
             raise BinderyError("internal", f"{provider.name} says of what was never asked that it has not changed.")
-        self._rules.check_reached(provider, spec, found.repo)
-        return replace(found, repo=self._rules.configure(provider, spec, found.repo))
+        self._rules.check_reached(provider, spec, found)
+        return replace(found, repo=self._rules.configure(provider, spec, found))
 
 
 def _can_be_a_ref(text: str) -> bool:

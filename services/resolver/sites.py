@@ -148,6 +148,10 @@ DATAVERSE = Site(
 SOFTWARE_HERITAGE = Site(
     name="Software Heritage", provider="swh", url="https://archive.softwareheritage.org", repository=".*"
 )
+DOI_ORG = Site(
+    name="doi.org", provider="doi", url="https://doi.org", also_at=("https://dx.doi.org",), repository=".*",
+    archives=r"10\..+",
+)  # fmt: skip
 
 WITHOUT_PROVIDER = (
     Site(
@@ -179,6 +183,7 @@ WITHOUT_PROVIDER = (
     HYDROSHARE,
     Site(name="OSF", provider="osf", url="https://osf.io", repository=".*", archives=r"10\.17605/.+"),
     SOFTWARE_HERITAGE,
+    DOI_ORG,
     *(
         Site(name=name, provider="", url=url, also_at=also_at, repository=".*")
         for name, url, also_at in (
@@ -188,7 +193,6 @@ WITHOUT_PROVIDER = (
             ("Kaggle", "https://kaggle.com", ()),
             ("PyPI", f"https://{PYPI}", ()),
             ("arXiv", "https://arxiv.org", ()),
-            ("doi.org", "https://doi.org", ("https://dx.doi.org",)),
             ("mybinder.org", "https://mybinder.org", ("https://static.mybinder.org",)),
         )
     ),

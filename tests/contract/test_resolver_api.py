@@ -142,6 +142,17 @@ async def test_providers_are_shown_as_binderhub_shows_them() -> None:
             },
             "ref": {"enabled": False},
         },
+        {
+            "displayName": "DOI",
+            "id": "doi",
+            "spec": {"validateRegex": r"10\.[0-9]+\/(.)+"},
+            "repo": {
+                "label": "DOI of an archive",
+                "placeholder": "example: 10.5281/zenodo.3242074",
+                "urlEncode": False,
+            },
+            "ref": {"enabled": False},
+        },
     ]
 
 

@@ -12,7 +12,7 @@ from urllib.parse import unquote
 from services.common.models import ResolvedRepo, Spec
 from services.common.models.errors import BinderyError
 from services.resolver.archive_settings import ADDRESSES_OF_ARCHIVES
-from services.resolver.providers.base import Provider
+from services.resolver.providers.base import Provider, Resolved
 from services.resolver.repository_names import links_to
 from services.resolver.settings import ResolverSettings
 
@@ -60,9 +60,13 @@ class Rules:
             self._check_bans(link, spec)
         self._check_allowed(provider.allowed_as(spec.spec), spec)
 
-    def check_reached(self, provider: Provider, spec: Spec, repo: ResolvedRepo) -> None:
+    def check_reached(self, provider: Provider, spec: Spec, found: Resolved) -> None:
         """Raise `BinderyError("banned")` if a redirect, a rename or a resolved ref led to what is banned."""
+        repo = found.repo
         links = self._names(provider, Spec(provider=spec.provider, spec=repo.resolved_spec))
+        for link in found.other_links:
+            links += self._names(self._providers[link.provider], link)
+            self._check_allowed(self._providers[link.provider].allowed_as(link.spec), spec)
         if repo.reached_url:
             reached = self._with_names_by_url(links_to(repo.reached_url, repo.ref, self._github_url))
             links += reached
@@ -70,10 +74,11 @@ class Rules:
         for link in links:
             self._check_bans(link, spec)
 
-    def configure(self, provider: Provider, spec: Spec, repo: ResolvedRepo) -> ResolvedRepo:
-        """Return `repo` with the configuration of any of its links, merged as BinderHub merges `spec_config`."""
+    def configure(self, provider: Provider, spec: Spec, found: Resolved) -> ResolvedRepo:
+        """Return the repository with the configuration of any of its links, merged as BinderHub merges that."""
+        repo = found.repo
         resolved = Spec(provider=spec.provider, spec=repo.resolved_spec)
-        distinct = list(dict.fromkeys((*self._names(provider, spec), resolved)))
+        distinct = list(dict.fromkeys((*self._names(provider, spec), resolved, *found.other_links)))
         for prefix in ("*", *dict.fromkeys(link.provider for link in distinct)):
             candidates = [link for link in distinct if prefix in {"*", link.provider}]
             for pattern, config in self._configs.get(prefix, []):

@@ -12,6 +12,7 @@ from services.common.service.start import CannotStart
 from services.resolver.providers.base import Provider
 from services.resolver.providers.ckan import CKAN
 from services.resolver.providers.dataverse import Dataverse
+from services.resolver.providers.doi import Doi
 from services.resolver.providers.figshare import Figshare
 from services.resolver.providers.gist import Gist
 from services.resolver.providers.git import Git
@@ -36,6 +37,7 @@ OURS: tuple[type[Provider], ...] = (
     Dataverse,
     CKAN,
     SoftwareHeritage,
+    Doi,
 )
 
 

@@ -14,10 +14,14 @@ MAX_REF_LENGTH = 1024
 
 @dataclass(frozen=True)
 class Resolved:
-    """What a link means, and a text by which the provider recognises, the next time, that this has not changed."""
+    """What a link means, and a text by which the provider recognises, the next time, that this has not changed.
+
+    `other_links` are links of other providers to the same, known only now: their rules hold for this one, too.
+    """
 
     repo: ResolvedRepo
     validator: str = ""
+    other_links: tuple[Spec, ...] = ()
 
 
 class Provider(ABC):

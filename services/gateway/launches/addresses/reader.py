@@ -208,7 +208,8 @@ class _Reader:
             if match and "://" not in match["repo"]:
                 return self._as_typed(match["repo"], candidate)
             if candidate is self._chosen and candidate.is_url_encoded and not candidate.detect_pattern:
-                return self._as_typed(address.url, candidate)
+                query = f"?{address.query}" if address.query else ""
+                return self._as_typed(f"{address.url}{query}", candidate)
         return None
 
     def _found(self, found: Found, address: Address) -> Reading:

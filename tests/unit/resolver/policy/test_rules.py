@@ -7,7 +7,7 @@ import pytest
 from services.common.models import ResolvedRepo, Spec
 from services.common.models.errors import BinderyError
 from services.resolver.policy.rules import Rules
-from services.resolver.providers.base import Provider
+from services.resolver.providers.base import Provider, Resolved
 from services.resolver.providers.git import Git
 from services.resolver.settings import ResolverSettings
 from tests.support.in_process_launcher import REPO
@@ -60,9 +60,11 @@ def test_a_ban_holds_for_what_a_redirect_leads_to() -> None:
     rules, providers = rules_of(banned_specs={"shelf": ["ann/notes/"]})
     spec = Spec(provider="git", spec="https%3A%2F%2Fold.test%2Fnotes/main")
     repo = REPO.updated(resolved_spec="https%3A%2F%2Fold.test%2Fnotes/0123", reached_url=None)
-    rules.check_reached(providers["git"], spec, repo)
+    rules.check_reached(providers["git"], spec, Resolved(repo))
     with pytest.raises(BinderyError) as raised:
-        rules.check_reached(providers["git"], spec, repo.updated(reached_url="https://shelf.test/ann/notes.git"))
+        rules.check_reached(
+            providers["git"], spec, Resolved(repo.updated(reached_url="https://shelf.test/ann/notes.git"))
+        )
     assert raised.value.code == "banned"
 
 
@@ -70,7 +72,7 @@ def test_a_configuration_of_a_providers_link_is_that_of_its_url() -> None:
     config = {"shelf": [{"pattern": "ann/", "config": {"quota": 7, "resource_class": "large"}}]}
     rules, providers = rules_of(spec_config=config)
     repo = REPO.updated(resolved_spec=f"{URL}/0123", quota=None, resource_class=None)
-    configured = rules.configure(providers["git"], Spec(provider="git", spec=f"{URL}/main"), repo)
+    configured = rules.configure(providers["git"], Spec(provider="git", spec=f"{URL}/main"), Resolved(repo))
     assert (configured.quota, configured.resource_class) == (7, "large")
 
 
