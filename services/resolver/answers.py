@@ -16,6 +16,7 @@ from redis.asyncio.client import Pipeline
 from redis.exceptions import RedisError
 
 from services.common.models import Contract, Problem, ResolvedRepo, Visibility
+from services.common.models.error_codes import ErrorCode
 from services.common.models.errors import BinderyError
 from services.common.redis.keys import Keys
 from services.common.service.clock import clock
@@ -24,7 +25,7 @@ REDIS_SECONDS = 1.0
 REDIS_AWAY = (RedisError, OSError, TimeoutError)
 """Refusals, too: Redis is a help, whatever it says."""
 OWN_ANSWERS = 1024
-STANDS_IN_FOR = frozenset({"provider_unavailable", "rate_limited"})
+STANDS_IN_FOR: tuple[ErrorCode, ...] = ("provider_unavailable", "rate_limited")
 
 
 class Answer(Contract):
@@ -105,7 +106,7 @@ class Answers:
 
     def stand_in(self, answer: Answer, error: BinderyError) -> ResolvedRepo | None:
         """Return an earlier repository, with a notice, for a link whose provider can't be asked; None without one."""
-        if not answer.repo or error.code not in STANDS_IN_FOR:
+        if not answer.repo or not error.has_code(*STANDS_IN_FOR):
             return None
         minutes = max(1, round((clock.now() - answer.asked_at) / 60))
         ago = "a minute" if minutes == 1 else f"{minutes} minutes"
@@ -115,7 +116,7 @@ class Answers:
     def _seconds(self, answer: Answer) -> float:
         if answer.repo:
             return self._lifetimes.immutable if answer.repo.immutable_spec else self._lifetimes.stand_in
-        return self._lifetimes.missing if answer.problem and answer.problem.code == "ref_not_found" else 0
+        return self._lifetimes.missing if answer.problem and answer.problem.has_code("ref_not_found") else 0
 
     def _key(self, name: str) -> str:
         return self._keys(f"answer:{name}")

@@ -210,6 +210,8 @@ def test_openapi_is_valid_and_names_every_route(stack: Stack) -> None:
         "/api/v1/builds/{build_id}/events": {"get"},
         "/api/v1/queue": {"get"},
         "/api/v1/detect": {"post"},
+        "/api/v1/resolve": {"post"},
+        "/api/v1/providers": {"get"},
     }
     for schema in document["components"]["schemas"].values():
         jsonschema.Draft202012Validator.check_schema(schema)

@@ -237,9 +237,10 @@ async def test_refs_are_listed_through_it(
     sha = forge.create_repo("org", "repo", {"a": "1"})
     answer = await list_refs("http://forge.test/org/repo", "HEAD", policy=PUBLIC, proxy=ours(proxy))
     assert answer.refs["HEAD"] == sha
-    monkeypatch.setattr("services.common.git.remote.ADVERTISEMENT_BYTES", 0)  # git asks itself
-    answer = await list_refs("http://forge.test/org/repo", "HEAD", policy=PUBLIC, proxy=ours(proxy))
-    assert (answer.refs["HEAD"], answer.url) == (sha, "http://forge.test/org/repo")
+    monkeypatch.setattr("services.common.git.remote.ADVERTISEMENT_BYTES", 0)
+    for forge.speaks_v2 in (True, False):  # without protocol 2, git asks itself
+        answer = await list_refs("http://forge.test/org/repo", "HEAD", policy=PUBLIC, proxy=ours(proxy))
+        assert (answer.refs["HEAD"], answer.url) == (sha, "http://forge.test/org/repo")
     assert "ls-remote" in arguments_of_git.read_text()
     assert "hunter2" not in arguments_of_git.read_text()
 

@@ -6,6 +6,7 @@ Source: https://docs.kernel.org/filesystems/overlayfs.html and user_namespaces(7
 
 import ctypes
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ class Overlay:
 
     def mount(self) -> None:
         """Mount it, in a namespace of our own. Raise `OverlaysRefusedError`."""
+        _remove(self.work)  # the kernel takes none that a volatile overlay has used
         for folder in (self.changes, self.work):
             folder.mkdir(parents=True, exist_ok=True)
         options = "lowerdir=" + ":".join(_escaped(lower, ":") for lower in self.lowers)
@@ -86,6 +88,14 @@ def try_overlays(folder: Path) -> None:
         raise OverlaysRefusedError(f"a file in an overlay: {error.strerror}") from error
     finally:
         overlay.unmount()
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder in which the kernel has made others without permissions."""
+    for parent, names, _ in os.walk(folder):
+        for name in names:
+            Path(parent, name).chmod(0o700)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _keep_ids(user: int, group: int) -> None:

@@ -110,3 +110,13 @@ except OverlaysRefusedError as error:
 def test_its_end_does_not_wait_for_the_disk(tmp_path: Path, before: str) -> None:
     inside = "print(*(line for line in open('/proc/self/mounts') if str(shared) in line))"
     assert "volatile" in run_inside(tmp_path, inside, before)
+
+
+def test_it_can_be_mounted_again_with_what_was_changed(tmp_path: Path, before: str) -> None:
+    inside = """
+(shared / "new").write_text("new")
+overlay.unmount()
+overlay.mount()
+print((shared / "new").read_text())
+"""
+    assert run_inside(tmp_path, inside, before) == "new\n"
