@@ -120,8 +120,16 @@ class ResolverSettings(ArchiveSettings):
         description="Each Gitea or Forgejo by its name in links, with its `url` and `token`s: "
         "[more](operators.md#forges-of-your-own).",
     )
+    bitbucket_url: str = Field("https://bitbucket.org", description="Bitbucket Cloud.")
+    bitbucket_api_url: str = Field("https://api.bitbucket.org/2.0", description="Address of its REST API.")
+    bitbucket_token: SecretStr = Field(
+        SecretStr(""),
+        description="Token for Bitbucket's API, which answers 1,000 requests an hour with one and 60 without: of a "
+        "workspace, of a repository, or of `bitbucket_user`.",
+    )
+    bitbucket_user: str = Field("", description="Mail address of the user whose API token that is; empty: of none.")
 
-    @field_validator("github_url", "github_api_url", "gist_url")
+    @field_validator("github_url", "github_api_url", "gist_url", "bitbucket_url", "bitbucket_api_url")
     @classmethod
     def _without_slash(cls, value: str) -> str:
         return value.rstrip("/")

@@ -61,6 +61,7 @@ GITEA_PAGES = (
     Page(path=r"archive/(?P<ref>.+?)\.(?:zip|tar\.gz|bundle)"),
 )
 
+BITBUCKET_NOT_OWNERS = ("account", "dashboard", "product", "workspace", "workspaces")
 BITBUCKET_PAGES = (
     Page(path=r"(?:src|raw)/[0-9A-Fa-f]{7,39}(?:/(?P<path>.+))?", query=r"(?:\A|&)at=(?P<ref>[^&]+)", opens="either"),
     Page(path=r"src/(?P<undivided>.+)", opens="either"),
@@ -154,11 +155,6 @@ DOI_ORG = Site(
 )  # fmt: skip
 
 WITHOUT_PROVIDER = (
-    Site(
-        name="Bitbucket", provider="git", url="https://bitbucket.org", also_at=("https://altssh.bitbucket.org",),
-        clone_url="https://bitbucket.org/{repository}",
-        pages=BITBUCKET_PAGES, not_owners=("account", "dashboard", "product", "workspace", "workspaces"),
-    ),
     Site(
         name="SourceHut", provider="git", url="https://git.sr.ht", clone_url="https://git.sr.ht/{repository}",
         repository=r"~[^/]+/[^/]+", pages=SOURCEHUT_PAGES,

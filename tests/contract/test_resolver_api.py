@@ -85,6 +85,18 @@ async def test_providers_are_shown_as_binderhub_shows_them() -> None:
             "ref": {"enabled": True, "default": "HEAD"},
         },
         {
+            "displayName": "Bitbucket",
+            "id": "bb",
+            "spec": {"validateRegex": "[^/]+/[^/]+/.+"},
+            "detect": {"regex": "^(https?://bitbucket.org/)?(?<repo>.*[^/])/?"},
+            "repo": {
+                "label": "Bitbucket repository name or URL",
+                "placeholder": "example: workspace/repository or https://bitbucket.org/workspace/repository",
+                "urlEncode": False,
+            },
+            "ref": {"enabled": True, "default": "HEAD"},
+        },
+        {
             "displayName": "Zenodo DOI",
             "id": "zenodo",
             "spec": {"validateRegex": r"10\.[0-9]+\/(.)+"},

@@ -4,6 +4,7 @@ from typing import Any
 
 from services.gateway.launches.repository_types import RepositoryType
 from services.resolver.providers.base import Provider
+from services.resolver.providers.bitbucket import Bitbucket
 from services.resolver.providers.gist import Gist
 from services.resolver.providers.git import Git
 from services.resolver.providers.gitea import Gitea
@@ -50,6 +51,7 @@ PROVIDERS: list[dict[str, Any]] = [
     },
     *listed(GitLab),
     *listed(Gitea),
+    *listed(Bitbucket),
     {
         "displayName": "Zenodo DOI",
         "id": "zenodo",

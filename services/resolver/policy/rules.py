@@ -30,6 +30,7 @@ _POLICY_SETTINGS = {
     "allow_secret_gist",
     "gitlabs",
     "giteas",
+    "bitbucket_url",
     *ADDRESSES_OF_ARCHIVES,
 }
 """Settings that decide about links."""

@@ -10,6 +10,7 @@ from importlib.metadata import EntryPoint, entry_points
 from services.common.service.plugins import loading_plugin, plugin_refused
 from services.common.service.start import CannotStart
 from services.resolver.providers.base import Provider
+from services.resolver.providers.bitbucket import Bitbucket
 from services.resolver.providers.ckan import CKAN
 from services.resolver.providers.dataverse import Dataverse
 from services.resolver.providers.doi import Doi
@@ -31,6 +32,7 @@ OURS: tuple[type[Provider], ...] = (
     Git,
     GitLab,
     Gitea,
+    Bitbucket,
     Zenodo,
     Figshare,
     HydroShare,

@@ -31,6 +31,7 @@ REPOSITORIES = {
     "git": "https%3A%2F%2Fx.example%2Fann%2Fnotes",
     "gl": "ann%2Fnotes",
     "gitea": "codeberg.org/ann/notes",
+    "bb": "ann/notes",
 }
 """For each provider with refs, a repository as links name it."""
 

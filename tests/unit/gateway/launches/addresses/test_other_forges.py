@@ -52,18 +52,11 @@ def test_pages_of_gitlab_are_launched_by_its_provider_or_by_git(text: str, links
         ("https://gist.github.com/8c2f6a1d0b9e.git", "https://gist.github.com/8c2f6a1d0b9e.git", "HEAD"),
         ("https://git.example.org/ann/notes/src/commit/8c2f6a1d", "https://git.example.org/ann/notes", "8c2f6a1d"),
         ("https://gitlab.example.org/x/y/z/-/tree/main", "https://gitlab.example.org/x/y/z", "main"),
-        ("https://bitbucket.org/ann/notes/branch/wip/plots", "https://bitbucket.org/ann/notes", "wip/plots"),
-        ("https://bitbucket.org/ann/notes/src/main/", "https://bitbucket.org/ann/notes", "main"),
         (
             "https://git.sr.ht/~ann/notes/tree/wip/plots/item/a.py",
             "https://git.sr.ht/~ann/notes",
             "wip/plots?urlpath=%2Fdoc%2Ftree%2Fa.py",
         ),
-        ("https://bitbucket.org/ann/notes/src", "https://bitbucket.org/ann/notes", "HEAD"),
-        ("https://bitbucket.org/ann/notes/src/8c2f6a1d0b9e/a.py?x=1&at=wip%2Fplots", "https://bitbucket.org/ann/notes",
-         "wip/plots?urlpath=%2Fdoc%2Ftree%2Fa.py"),
-        (f"https://bitbucket.org/ann/notes/src/{SHA}/a.py?at=main", "https://bitbucket.org/ann/notes",
-         f"{SHA}?urlpath=%2Fdoc%2Ftree%2Fa.py"),
         ("https://huggingface.co/ann/notes", "https://huggingface.co/ann/notes", "HEAD"),
         ("https://hf.co/notes/tree/main", "https://huggingface.co/notes", "main"),
         ("https://huggingface.co/spaces/ann/notes/blob/main/a.py", "https://huggingface.co/spaces/ann/notes",
@@ -129,6 +122,24 @@ def test_gists_are_launched_by_their_provider(text: str, link: str) -> None:
 )
 def test_pages_of_codeberg_are_launched_by_its_provider(text: str, link: str) -> None:
     assert links(text) == links(text, "gitea") == [f"v2/gitea/codeberg.org/ann/notes/{link}"]
+
+
+@pytest.mark.parametrize(
+    ("text", "link"),
+    [
+        ("git@bitbucket.org:ann/notes.git", "HEAD"),
+        ("https://bitbucket.org/ann/notes/branch/wip/plots", "wip/plots"),
+        ("https://bitbucket.org/ann/notes/src/main/", "main"),
+        ("https://bitbucket.org/ann/notes/src", "HEAD"),
+        (
+            "https://bitbucket.org/ann/notes/src/8c2f6a1d0b9e/a.py?x=1&at=wip%2Fplots",
+            "wip/plots?urlpath=%2Fdoc%2Ftree%2Fa.py",
+        ),
+        (f"https://bitbucket.org/ann/notes/src/{SHA}/a.py?at=main", f"{SHA}?urlpath=%2Fdoc%2Ftree%2Fa.py"),
+    ],
+)
+def test_pages_of_bitbucket_are_launched_by_its_provider(text: str, link: str) -> None:
+    assert links(text) == links(text, "bb") == [f"v2/bb/ann/notes/{link}"]
 
 
 @pytest.mark.parametrize(
