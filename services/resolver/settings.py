@@ -99,7 +99,11 @@ class ResolverSettings(ArchiveSettings):
     github_client_id: str = Field("", description="Id of an OAuth app, whose higher limit is used with its secret.")
     github_client_secret: SecretStr = Field(SecretStr(""), description="Secret of that OAuth app.")
 
-    gist_url: str = Field("https://gist.github.com", description="Where the gists of that GitHub are.")
+    gist_url: str = Field(
+        "https://gist.github.com",
+        description="Where the gists of that GitHub are. Those of a GitHub Enterprise server are launched only if this "
+        "names them.",
+    )
     gist_versions_max: int = Field(
         1000,
         ge=0,

@@ -40,7 +40,7 @@ def version(number: int) -> dict[str, Any]:
 async def resolver_of(forge: Forge, page: Page | None = None, **settings: Any) -> AsyncIterator[ResolverClient]:
     """A resolver for whose GitHub there is one gist."""
     forge.pages[f"/api/gists/{ID}"] = page or recorded()
-    async with running_resolver(forge, gist_url="https://gist.github.com", **settings) as resolver:
+    async with running_resolver(forge, gist_url="https://gist.test", **settings) as resolver:
         yield resolver
 
 
@@ -56,10 +56,10 @@ async def test_what_github_answered_is_understood(forge: Forge, ref: str) -> Non
     assert repo.model_dump(exclude=left_out) == {
         "provider": "gist",
         "spec": f"{LINK}{ref}",
-        "repo_url": f"https://gist.github.com/{LINK}.git",
+        "repo_url": f"https://gist.test/{LINK}.git",
         "ref": SHA,
         "resolved_spec": f"{LINK}/{SHA}",
-        "ref_url": f"https://gist.github.com/{LINK}/{SHA}",
+        "ref_url": f"https://gist.test/{LINK}/{SHA}",
         "slug": ID,
         "display_name": LINK,
         "notice": None,
@@ -130,7 +130,7 @@ async def test_a_secret_gist_is_launched_if_the_operator_says_so_and_cached_for_
     forge: Forge, redis: Redis
 ) -> None:
     forge.pages[f"/api/gists/{ID}"] = recorded(public=False)
-    async with replicas(forge, redis, {"allow_secret_gist": True}) as (resolver,):
+    async with replicas(forge, redis, {"gist_url": forge.url, "allow_secret_gist": True}) as (resolver,):
         repo = await resolver.repo("gist", f"{LINK}/{SHA}")
     assert repo.visibility is Visibility.PRIVATE
     stored = [await redis.get(key) for key in await redis.keys("*") if b"answer" in key or b"fact" in key]
@@ -140,7 +140,7 @@ async def test_a_secret_gist_is_launched_if_the_operator_says_so_and_cached_for_
 async def test_a_gist_is_asked_again_with_its_etag(forge: Forge, redis: Redis) -> None:
     etag = str(recorded().headers["Etag"])
     forge.pages[f"/api/gists/{ID}"] = [recorded(), Page(304, {"Etag": etag})]
-    async with replicas(forge, redis, {}) as (resolver,):
+    async with replicas(forge, redis, {"gist_url": forge.url}) as (resolver,):
         for _ in range(2):
             assert (await resolver.repo("gist", LINK)).ref == SHA
             for key in await redis.keys("*flight*"):
@@ -172,7 +172,7 @@ async def test_outages_and_limits_are_said_also_while_a_version_is_looked_for(
 
 async def test_a_github_that_does_not_answer_is_given_up(forge: Forge) -> None:
     forge.api_fault = Fault(hold=threading.Event())
-    async with running_resolver(forge, forge_timeout_seconds=0.5) as resolver:
+    async with running_resolver(forge, gist_url=forge.url, forge_timeout_seconds=0.5) as resolver:
         problem = await resolver.problem("gist", LINK)
     assert (problem.code, problem.detail) == ("provider_unavailable", "GitHub does not answer.")
 
@@ -186,8 +186,8 @@ async def test_the_operators_token_is_sent(forge: Forge) -> None:
 BANS: list[Mapping[str, list[str]]] = [
     {"gist": ["MARIUSvniekerk/"]},
     {"*": [f"mariusvniekerk/{ID}/"]},
-    {"git": [f"https%3A%2F%2Fgist.github.com%2Fmariusvniekerk%2F{ID}/"]},
-    {"git": [rf"https%3A%2F%2Fgist.github.com%2F{ID}\.git/"]},
+    {"git": [f"https%3A%2F%2Fgist.test%2Fmariusvniekerk%2F{ID}/"]},
+    {"git": [rf"https%3A%2F%2Fgist.test%2F{ID}\.git/"]},
 ]
 
 
@@ -209,6 +209,11 @@ async def test_branches_are_asked_for_by_git(forge: Forge) -> None:
 
 async def test_a_ban_of_gists_holds_for_their_git_urls(forge: Forge) -> None:
     async with resolver_of(forge, banned_specs={"gist": ["mariusvniekerk/"]}) as resolver:
-        by_git = f"https%3A%2F%2Fgist.github.com%2Fmariusvniekerk%2F{ID}.git/HEAD"
+        by_git = f"https%3A%2F%2Fgist.test%2Fmariusvniekerk%2F{ID}.git/HEAD"
         assert (await resolver.problem("git", by_git)).code == "banned"
     assert forge.requests == []
+
+
+async def test_gists_of_github_are_not_asked_of_an_enterprise_server(forge: Forge) -> None:
+    async with running_resolver(forge) as resolver:
+        assert (await resolver.problem("gist", LINK)).code == "unknown_provider"

@@ -24,6 +24,7 @@ _ID = re.compile(r"[0-9A-Fa-f]{1,64}")
 _VERSION = re.compile(r"[0-9A-Fa-f]{4,40}")
 _LATEST = frozenset({"", "HEAD", "master", "main"})
 _PUBLIC_URL = "https://gist.github.com"
+_GITHUB_URL = "https://github.com"
 _ALSO_AT = (
     "https://gist.githubusercontent.com",
     "https://nbviewer.org/gist",
@@ -50,6 +51,12 @@ class Gist(RevalidatingProvider):
     def __init__(self, settings: ResolverSettings) -> None:
         super().__init__(settings)
         self._api = github_api(settings)
+
+    @classmethod
+    def instances(cls, settings: ResolverSettings) -> Sequence["Gist"]:
+        """Return one, unless the API is that of a GitHub Enterprise server whose gists the settings don't name."""
+        is_elsewhere = settings.gist_url == _PUBLIC_URL and settings.github_url != _GITHUB_URL
+        return () if is_elsewhere else (cls(settings),)
 
     @property
     def credentials_id(self) -> str:
