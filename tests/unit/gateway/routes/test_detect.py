@@ -47,7 +47,7 @@ async def test_a_link_that_was_detected_is_detected_as_itself(launches: FakeLaun
     async with pages_client(launches) as client:
         first = (await detect(client, "https://gitlab.com/team/notes/-/merge_requests/3")).json()
         assert (await detect(client, first["link"])).json() == first
-    assert first["spec"] == "https%3A%2F%2Fgitlab.com%2Fteam%2Fnotes/refs/merge-requests/3/head"
+    assert (first["provider"], first["spec"]) == ("gl", "team%2Fnotes/refs/merge-requests/3/head")
 
 
 async def test_the_chosen_type_decides_where_there_are_several(launches: FakeLaunches) -> None:

@@ -25,6 +25,7 @@ from services.gateway.settings import GatewaySettings
 from services.gateway.streaming.launch_stream import LaunchPosition
 from tests.support.fake_gateway import OWN, fake_providers, gateway_context
 from tests.support.fake_launches import FakeLaunches
+from tests.support.sample_providers import PROVIDERS
 from tests.support.settings import settings_for
 from tests.unit.gateway.edge.test_build_tokens import request_of
 
@@ -173,7 +174,7 @@ async def test_a_link_that_was_changed_on_its_way_is_launched_as_it_was_meant(sp
 async def test_repository_types_are_told_in_binderhubs_shape() -> None:
     async with the_facade(OfPrincipals("")) as client:
         configs = (await client.get("/api/repoproviders")).json()
-    assert [config["id"] for config in configs] == ["gh", "git", "zenodo"]
+    assert [config["id"] for config in configs] == [config["id"] for config in PROVIDERS]
     assert not [config for config in configs if "sites" in config]
     assert configs[0]["detect"] == {"regex": "^(https?://github.com/)?(?<repo>.*[^/])/?"}
 
