@@ -50,7 +50,7 @@ async def test_a_version_s_doi_is_that_version(zenodo: Forge) -> None:
     "page",
     [
         "https://zenodo.org/record/3242073",
-        "http://zenodo.org/records/3242073",
+        "http://www.zenodo.org/records/3242073",
         f"https://zenodo.org/doi/{ALL_VERSIONS}",
     ],
 )

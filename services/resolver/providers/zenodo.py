@@ -38,7 +38,8 @@ class Zenodo(DoiArchive):
 
     def has(self, page: httpx.URL) -> bool:
         """See `Archive`."""
-        return page.host == httpx.URL(self.settings.zenodo_url).host and _RECORD.fullmatch(page.path) is not None
+        host = httpx.URL(self.settings.zenodo_url).host
+        return page.host in {host, f"www.{host}"} and _RECORD.fullmatch(page.path) is not None
 
     async def at(self, spec: str, doi: str, page: httpx.URL) -> ResolvedRepo:
         """See `Archive`."""

@@ -1,6 +1,6 @@
 """What holds for the links of all providers, whatever is in them: the documented errors alone, and refs as they are."""
 
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import pytest
 from hypothesis import given, settings
@@ -76,3 +76,33 @@ def test_a_ref_is_what_it_was_before_it_was_encoded(prefix: str, ref: str) -> No
     repository = REPOSITORIES[prefix]
     links = PROVIDERS[prefix].also_known_as(f"{repository}/{quote(ref, safe='/')}")
     assert Spec(provider=prefix, spec=f"{repository}/{ref}") in links
+
+
+DOIS = st.from_regex(r"10\.[0-9]{4,9}/[A-Za-z0-9._;()/:%+-]{1,30}", fullmatch=True).filter(
+    lambda doi: not {"", ".", ".."} & set(doi.split("/"))
+)
+HASHES = st.text("0123456789abcdef", min_size=40, max_size=40)
+NAMES = st.from_regex(r"[a-z0-9_-]{2,40}", fullmatch=True)
+IDENTIFIERS = {
+    "zenodo": DOIS,
+    "figshare": DOIS,
+    "dataverse": DOIS,
+    "doi": DOIS,
+    "hydroshare": HASHES.map(lambda digits: digits[:32]),
+    "ckan": NAMES.map(lambda name: f"https://x.example/dataset/{name}"),
+    "swh": st.tuples(st.sampled_from(["rev", "dir", "rel", "snp"]), HASHES).map(
+        lambda parts: "swh:1:" + ":".join(parts)
+    ),
+}
+"""For each provider of archives, what names a deposit."""
+
+
+@pytest.mark.parametrize("prefix", IDENTIFIERS)
+@SAME_EACH_TIME
+@given(data=st.data())
+def test_an_identifier_is_what_it_was_before_it_was_encoded(prefix: str, data: st.DataObject) -> None:
+    identifier = data.draw(IDENTIFIERS[prefix])
+    links = PROVIDERS[prefix].also_known_as(quote(identifier, safe=""))
+    own = [link.spec for link in links if link.provider == prefix]
+    assert identifier in {unquote(spec) for spec in own}
+    assert all(set(PROVIDERS[prefix].also_known_as(spec)) == set(links) for spec in own)
