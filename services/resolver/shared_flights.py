@@ -17,6 +17,7 @@ from redis.asyncio.client import Pipeline
 from services.common.models import ResolvedRepo
 from services.common.models.errors import BinderyError
 from services.common.redis.keys import Keys
+from services.common.service.clock import clock
 from services.resolver.answers import REDIS_AWAY, REDIS_SECONDS, Answer, parse_answer
 from services.resolver.providers.base import Resolved
 
@@ -68,6 +69,7 @@ class SharedFlights:
 
     async def _join(self, key: str) -> Answer | None:
         """Return the answer of the replica that asks at the moment; None if this one is to ask."""
+        began_at = clock.now()
         ends_at = time.monotonic() + self._wait_seconds
         wait_ms = int(self._wait_seconds * 1000)
         while time.monotonic() < ends_at:
@@ -76,7 +78,13 @@ class SharedFlights:
             if raw is None:
                 return None
             if raw != UNDER_WAY:
-                return parse_answer(raw)
+                answer = parse_answer(raw)
+                if answer and answer.asked_at >= began_at:
+                    return answer
+                # Of before we were asked: since then somebody may have pushed.
+                async with asyncio.timeout(REDIS_SECONDS):
+                    await self._redis.set(key, UNDER_WAY, px=wait_ms)
+                return None
             await asyncio.sleep(POLL_SECONDS)
         return None
 

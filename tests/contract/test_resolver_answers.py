@@ -121,3 +121,12 @@ async def test_while_redis_is_away_each_knows_what_it_has_found_out(forge: Forge
             await one.repo("gh", "org/repo/main")
     assert [request.path.rpartition("/")[2] for request in forge.api_requests] == [sha, "nowhere", "main", "main"]
     assert forge.api_requests[-1].headers.get("if-none-match")
+
+
+async def test_what_was_pushed_since_the_last_answer_is_seen_at_once(forge: Forge, redis: Redis) -> None:
+    forge.create_repo("org", "repo", {"a": "1"})
+    async with replicas(forge, redis, {}, {}) as (one, two):
+        for number in range(3):
+            await one.repo("gh", "org/repo/main")
+            sha = forge.commit("org", "repo", {"a": f"pushed {number}"})
+            assert (await two.repo("gh", "org/repo/main")).ref == sha
