@@ -22,6 +22,7 @@ from services.builder.executors.process.session.layout import BuildFolder, Layou
 from services.builder.executors.process.session.spec import BuildSpec
 from services.builder.executors.process.sessions import Sessions
 from tests.contract.conftest import Serve
+from tests.support.forge import Fault, Forge
 from tests.support.paths import CHECKOUT
 from tests.support.polling import eventually, until
 from tests.support.sample_builds import QUICK, attempt_of, collect
@@ -126,6 +127,21 @@ async def test_what_follows_a_build_is_a_process_that_nobody_waits_for(
     await until(lambda: records() == [])
     await until(lambda: fork_server().children() == [])
     assert {"size", "image.json"} < {path.name for path in image.path.iterdir()}
+
+
+async def test_a_session_that_records_itself_while_its_build_is_stopped_ends_too(
+    executor: ProcessExecutor, data: Path, forge: Forge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sha = forge.create_repo("org", "repo", {"a": "b"})
+    forge.git_fault = Fault.holding()  # so that it has no process of a step, which a stop would find
+    attempt = attempt_of(f"{forge.url}/org/repo", sha)
+    await executor.ensure(attempt)
+    session = Layout(data).build(attempt.build_id).session()
+    assert session
+    reads = iter([None])
+    monkeypatch.setattr(BuildFolder, "session", lambda _: next(reads, session))
+    await executor.stop(attempt)
+    assert not session.is_alive
 
 
 def test_the_server_of_a_killed_worker_ends_too() -> None:

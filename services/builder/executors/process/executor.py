@@ -156,6 +156,9 @@ class ProcessExecutor:
             if folder.exit() is None:  # it may have ended by itself while it was being killed
                 error = ExitError(code="cancelled", message="The build was cancelled")
                 write_atomically(folder.exit_path, Exit(ok=False, error=error).model_dump_json())
+            # A session that was slow to start records itself, and only then looks whether its build has ended.
+            if session is None and (late := folder.session()):
+                end_all([late], str(folder.home))
             if image.manifest() is None:
                 image.remove()
 

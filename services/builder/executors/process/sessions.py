@@ -14,7 +14,8 @@ from services.builder.executors.process.session.layout import BuildFolder
 
 _CHECKOUT = Path(services.__path__[0]).parent
 _FORK_SERVER = "services.builder.executors.process.session.fork_server"
-_START_SECONDS = 30.0
+_START_SECONDS = 5.0
+"""Shorter than other workers wait for a build that is being started."""
 _END_SECONDS = 5.0
 
 
