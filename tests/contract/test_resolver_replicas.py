@@ -83,7 +83,7 @@ async def test_a_replica_that_died_while_it_asked_delays_others_by_no_more_than_
         await redis.set(key, UNDER_WAY, px=60_000)  # what a replica leaves that dies, and for longer than it does
         began = time.monotonic()
         assert (await living.repo("gh", "org/repo/main")).ref == sha
-        assert 1.0 <= time.monotonic() - began < 8.0
+        assert 1.0 <= time.monotonic() - began < 30.0
 
 
 async def found(redis: Redis) -> list[bytes]:

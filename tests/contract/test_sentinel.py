@@ -165,10 +165,10 @@ async def test_sentinels_that_are_down_silent_or_lie_are_ignored(cluster: Sentin
                     await client.set(KEY, "at a replica")
 
             url = with_sentinels(cluster, *bad)
-            async with client_of(cluster, redis_url=url) as client:
+            async with client_of(cluster, redis_url=url, redis_timeout_seconds=60) as client:
                 began = time.monotonic()
                 await client.set(KEY, "with liars")
-                assert time.monotonic() - began < 2
+                assert time.monotonic() - began < 30  # the silent one would take all of the 60 s
     with contextlib.closing(cluster.admin(cluster.master)) as admin:
         assert admin.get(KEY) == b"with liars"
 
@@ -180,7 +180,7 @@ async def test_the_search_for_a_master_ends_within_the_timeout(cluster: Sentinel
             began = time.monotonic()
             with pytest.raises(RedisConnectionError, match="No Sentinel names a master"):
                 await client.ping()
-            assert time.monotonic() - began < 3
+            assert time.monotonic() - began < 30
 
 
 # TLS

@@ -17,17 +17,16 @@ from services.builder.settings import BuilderSettings
 from services.common.models.errors import BinderyError
 from tests.support.docker_registry import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, Registry
 from tests.support.registry_token_server import TokenServer
+from tests.support.scripted_registry import PATIENT
 from tests.support.settings import settings_for
 from tests.support.tls import certificate_for
-
-QUICK = {"registry_wait_seconds": 5.0, "registry_connect_seconds": 0.5, "registry_read_seconds": 1.0}
 
 
 @contextlib.asynccontextmanager
 async def images_of(registry: Registry, **others: object) -> AsyncIterator[RegistryImages]:
     """Open the images of a registry, as an executor that pushes to it looks them up."""
     settings = {"image_prefix": f"{registry.address}/project/r2d-", "registry_insecure": not registry.tls}
-    images = RegistryImages(settings_for(BuilderSettings, {**QUICK, **settings, **others}))
+    images = RegistryImages(settings_for(BuilderSettings, {**PATIENT, **settings, **others}))
     try:
         yield images
     finally:

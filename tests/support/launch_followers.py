@@ -59,7 +59,7 @@ class Follower:
             lost_event=LOST_V1,
             queue_positions=queue_positions,
         )
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             async for chunk in stream.chunks(self):
                 if chunk is not None:
                     self._take(chunk.decode())

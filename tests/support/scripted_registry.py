@@ -12,7 +12,8 @@ from services.builder.registry import RegistryImages
 from services.builder.settings import BuilderSettings
 from tests.support.settings import settings_for
 
-QUICK = {"registry_wait_seconds": 5.0, "registry_connect_seconds": 1.0, "registry_read_seconds": 1.0}
+# A busy machine ends no lookup: who tests a limit shortens that one.
+PATIENT = {"registry_wait_seconds": 120.0, "registry_connect_seconds": 60.0, "registry_read_seconds": 60.0}
 DIGEST = "sha256:" + "a" * 64
 API = {"Docker-Distribution-Api-Version": "registry/2.0"}
 
@@ -63,7 +64,7 @@ class ScriptedRegistry:
     def images(self, **others: object) -> RegistryImages:
         """Open images that are looked up here."""
         defaults = {"image_prefix": f"{self.address}/project/r2d-", "registry_insecure": True, "docker_config": "/none"}
-        return RegistryImages(settings_for(BuilderSettings, {**QUICK, **defaults, **others}))
+        return RegistryImages(settings_for(BuilderSettings, {**PATIENT, **defaults, **others}))
 
 
 def always(status: int, headers: dict[str, str] | None = None, body: bytes = b"") -> Reply:

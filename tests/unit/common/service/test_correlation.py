@@ -140,7 +140,7 @@ async def test_a_start_keeps_its_ids_when_another_launcher_goes_on_with_it(valke
             key = launcher.context.keys.record(server_topic(server.server_id))
         hub.answer("POST", "/servers/", (400, "application/json", b"{}", {}))
         async with open_launcher(valkey, hub) as other:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while await other.context.redis.hget(key, "final") != b"1":
                     await sleep_unless_cancelled(0.01)
     line = line_of(logs, "start_failed")

@@ -35,7 +35,7 @@ async def test_a_loop_goes_on_after_any_exception_and_counts_it(capfd: pytest.Ca
             done.set()
 
     before = sample("bindery_loop_failures_total", loop="odd")
-    async with background_tasks(run_forever(step, name="odd", retry_max_seconds=0.01)), asyncio.timeout(5):
+    async with background_tasks(run_forever(step, name="odd", retry_max_seconds=0.01)), asyncio.timeout(60):
         await done.wait()
 
     assert sample("bindery_loop_failures_total", loop="odd") - before == 9
@@ -60,7 +60,7 @@ async def test_a_failed_step_is_repeated_without_the_wait() -> None:
         if waits > 1:
             await asyncio.Event().wait()
 
-    async with background_tasks(run_forever(step, name="odd", wait=wait)), asyncio.timeout(5):
+    async with background_tasks(run_forever(step, name="odd", wait=wait)), asyncio.timeout(60):
         await until(lambda: len(rounds) >= 2)
     assert waits == 2  # before the first step, and after the one that succeeded
 
@@ -80,7 +80,7 @@ async def test_a_loop_goes_on_when_what_its_step_awaits_was_cancelled() -> None:
         done.set()
 
     before = sample("bindery_loop_failures_total", loop="odd")
-    async with background_tasks(run_forever(step, name="odd", retry_max_seconds=0.01)), asyncio.timeout(5):
+    async with background_tasks(run_forever(step, name="odd", retry_max_seconds=0.01)), asyncio.timeout(60):
         await done.wait()
     assert sample("bindery_loop_failures_total", loop="odd") - before == 1
 
@@ -100,7 +100,7 @@ async def test_a_loop_goes_on_after_an_exception_of_its_wait() -> None:
             done.set()
 
     before = sample("bindery_loop_failures_total", loop="odd")
-    async with background_tasks(run_forever(step, name="odd", wait=wait, retry_max_seconds=0.01)), asyncio.timeout(5):
+    async with background_tasks(run_forever(step, name="odd", wait=wait, retry_max_seconds=0.01)), asyncio.timeout(60):
         await done.wait()
     assert sample("bindery_loop_failures_total", loop="odd") - before == 1
 
@@ -110,7 +110,7 @@ async def test_a_background_task_that_was_cancelled_is_logged_as_that(capfd: pyt
         raise asyncio.CancelledError
 
     with pytest.raises(UnexpectedEnd):
-        async with background_tasks(ends()), asyncio.timeout(5):
+        async with background_tasks(ends()), asyncio.timeout(60):
             await background_state().ended.wait()
     assert background_state().end_reason.endswith("it was cancelled")
     assert "it was cancelled" in "".join(capfd.readouterr())
@@ -161,7 +161,7 @@ async def test_a_background_task_that_ends_makes_health_false_at_once() -> None:
 
     async def block() -> None:
         async with background_tasks(ends()):
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 await background_state().ended.wait()
             ok, body = health.rendered()
             assert not ok

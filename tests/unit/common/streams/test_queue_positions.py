@@ -153,7 +153,7 @@ async def test_a_watcher_is_notified_only_when_the_position_changes(
         is_notified = asyncio.Event()
         await builder.offer_slots("worker", 1)
         builds = [await builder.request_build(f"repo-{number}") for number in range(3)]
-        async with queue_positions_updated(builder.context), asyncio.timeout(10):
+        async with queue_positions_updated(builder.context), asyncio.timeout(60):
             with places.watch(builds[2].build_id or "", is_notified.set) as watched:
 
                 async def next_place() -> QueuePosition | None:
@@ -194,7 +194,7 @@ async def test_a_waiting_launch_hears_when_the_last_worker_dies_and_when_one_ret
         await builder.request_build("running")
         await builder.admit()
         waits = await builder.request_build("waits")
-        async with queue_positions_updated(builder.context), asyncio.timeout(10):
+        async with queue_positions_updated(builder.context), asyncio.timeout(60):
             with builder.context.queue_positions.watch(waits.build_id or "", is_notified.set) as watched:
 
                 async def until(waiting_for: str) -> None:
@@ -226,7 +226,7 @@ async def test_a_build_is_given_a_free_slot_as_soon_as_it_is_queued(
             messages.put_nowait(message)
 
         await context.bus.listen(context.keys.wake("builder"), hear)
-        async with background_tasks(builder.admission.admit_on_change(member)), asyncio.timeout(10):
+        async with background_tasks(builder.admission.admit_on_change(member)), asyncio.timeout(60):
             first = await builder.request_build("first")
             assert await messages.get() == b"queued"
             assert await builder.running() == set()
@@ -247,7 +247,7 @@ async def test_a_change_that_was_not_heard_is_found_a_little_later(
         await builder.offer_slots("worker", 1)
         builds = [await builder.request_build(f"repo-{number}") for number in range(2)]
         is_notified = asyncio.Event()
-        async with background_tasks(deaf.run()), asyncio.timeout(10):
+        async with background_tasks(deaf.run()), asyncio.timeout(60):
             with deaf.watch(builds[1].build_id or "", is_notified.set) as watched:
                 while not watched.queue_position or watched.queue_position.position != 2:
                     await is_notified.wait()
@@ -268,7 +268,7 @@ async def test_a_look_at_another_build_hides_no_change_from_watchers(
             (await builder.request_build(f"repo-{number}")).build_id or "" for number in range(3)
         ]
         is_notified = asyncio.Event()
-        async with background_tasks(places.run()), asyncio.timeout(5):
+        async with background_tasks(places.run()), asyncio.timeout(60):
             with places.watch(watched_build, is_notified.set) as watched:
                 await is_notified.wait()
                 is_notified.clear()

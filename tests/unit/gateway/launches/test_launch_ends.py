@@ -219,7 +219,7 @@ async def test_a_cancel_is_repeated_only_after_a_write_has_waited_for_its_reply(
                 is_written.set()
                 raise
 
-    async with open_gateway(valkey, redis_timeout_seconds=1.0) as gateway, asyncio.timeout(10):
+    async with open_gateway(valkey, redis_timeout_seconds=1.0) as gateway, asyncio.timeout(60):
         launch = await gateway.begin()
         await gateway.until_build(1)
         await gateway.backends.end_build(BuildState.BUILT)
@@ -269,7 +269,7 @@ async def test_cancelled_while_it_is_told_that_it_is_ready(
         with monkeypatch.context() as patch:
             patch.setattr(OwnedRecord, "write", without_a_reply)
             await gateway.backends.become_ready()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 await is_reached.wait()
             await gateway.launches.cancel_requests.request(launch.launch_id)
             await gateway.until_ended(launch, LaunchState.READY if is_carried_out else LaunchState.CANCELLED)
@@ -340,7 +340,7 @@ async def test_a_cancelled_launch_of_a_dead_gateway_stops_a_server_that_its_reco
         key = gateway.context.keys.record(Topic(Kind.LAUNCH, launch.launch_id))
         await gateway.context.redis.hset(key, "cancel", "1")
     async with open_gateway(valkey) as gateway:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not (await gateway.read_launch(launch)).state.is_final:
                 await sleep_unless_cancelled(0.01)
         assert gateway.backends.calls[-1] == f"stop {launch.launch_ref} 0"
@@ -373,7 +373,7 @@ async def test_a_cancel_that_reaches_no_launcher_is_stored_in_the_servers_record
 async def test_a_gateway_that_is_about_to_end_refuses_launches_at_once(valkey: Valkey) -> None:
     async with open_gateway(valkey) as gateway:
         await gateway.launches.member.hand_over()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             with pytest.raises(BinderyError) as caught:
                 await gateway.begin()
         problem = caught.value.problem

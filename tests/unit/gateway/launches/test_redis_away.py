@@ -49,7 +49,7 @@ async def reach(gateway: Gateway, call: FailingCall, *, has_build: bool) -> None
     if has_build:
         await gateway.until_build(1)
         await gateway.backends.end_build(BuildState.BUILT)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await call.is_sent.wait()
 
 
@@ -135,7 +135,7 @@ async def test_an_image_that_is_gone_is_built_again_although_an_outage_came_betw
     # The followers could not be told that the builder is away: the launch is conducted anew when Redis is back.
     call = FailingCall(gateway.backends, "build", RedisConnectionError("Connection refused."))
     await gateway.backends.fail_server(BinderyError("image_pull_failed"))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await call.is_sent.wait()
     del gateway.backends.owned_records["s"]
     call.fail.set()

@@ -36,7 +36,7 @@ async def test_a_stream_that_lingers_ends_when_the_process_does() -> None:
     response = EventStreamResponse(
         OneChunkStream(), scheduler=scheduler, settings=settings, lingers=True, ends_on_drain=False
     )  # fmt: skip
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         serving = asyncio.create_task(response({"type": "http"}, receive, send))
         await is_sent.wait()
         done, _ = await asyncio.wait({serving}, timeout=0.05)

@@ -87,6 +87,6 @@ async def test_the_whole_log_of_a_build_without_a_launch_is_told(context: Proces
 
 async def test_all_events_of_a_topic_are_read(context: ProcessContext) -> None:
     await a_launch_with_a_long_build(context)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         messages = [event["message"].strip() async for _, event in context.bus.events(BUILD)]
     assert messages == EXPECTED

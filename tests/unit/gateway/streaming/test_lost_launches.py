@@ -50,7 +50,7 @@ class Client:
 
     async def events(self) -> list[dict[str, Any]]:
         """Return all events, once the stream has ended."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await self.task
         lines = self.content.decode().splitlines()
         return [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: ")]

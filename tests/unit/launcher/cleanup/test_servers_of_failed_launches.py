@@ -34,7 +34,7 @@ async def _delete_of_launch(launcher: Launcher, server: Server, **params: str) -
 
 async def _until_removed(launcher: Launcher, server: Server) -> None:
     """Wait until a server is gone from everywhere."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while server.user in launcher.hub.users or server.server_id in await launcher.seats.holders():
             await sleep_unless_cancelled(0.01)
     outcome = await launcher.outcome(server)

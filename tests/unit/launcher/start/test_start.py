@@ -366,7 +366,7 @@ async def test_an_adopted_start_whose_resource_class_was_removed_fails_and_is_un
 
 
 async def _taken_up(launcher: Launcher, server: Server) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not launcher.member.owns(server_topic(server.server_id)):
             if (await launcher.servers.read(server.server_id)).state.is_final:
                 return
