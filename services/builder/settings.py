@@ -5,9 +5,10 @@ from typing import Self
 from pydantic import Field, SecretStr, model_validator
 
 from services.builder.registry.settings import RegistrySettings
+from services.common.git.forge_settings import ForgeSettings
 
 
-class BuilderSettings(RegistrySettings):
+class BuilderSettings(RegistrySettings, ForgeSettings):
     """Settings of the builder's API and of its workers."""
 
     executor: str = Field("process", description="What runs the builds; an entry point of the group bindery.executors.")
@@ -98,11 +99,6 @@ class BuilderSettings(RegistrySettings):
     repo2docker_extra_args: str = Field("", description="Further arguments of repo2docker, as a shell splits them.")
     repo2docker_extra_config: str = Field("", description="Python that is added to repo2docker's configuration file.")
     repo2docker_extra_envs: dict[str, str] = Field({}, description="Environment of repo2docker, as JSON; no secrets.")
-    git_credentials: SecretStr = Field(
-        SecretStr(""),
-        description="JSON: by host, the output of git's credential helper for it, username=...\\npassword=... "
-        "(repo2docker).",
-    )
 
     images_max_bytes: int = Field(20 * 2**30, description="Size of all images of the process executor together.")
     image_overlays: bool = Field(

@@ -1,8 +1,11 @@
-"""The names of a ref in a git repository, and which of several refs exist there."""
+"""The refs of a git repository: its server is asked as anybody, and where that finds nothing, as the operator."""
 
 from collections.abc import Sequence
 
 from services.common.git.remote import Listing, is_full_sha, list_refs
+from services.common.models import Visibility
+from services.common.models.errors import BinderyError
+from services.common.net.credential import ScopedCredential
 from services.resolver.settings import ResolverSettings
 
 _GLOBS = frozenset("*?[\\")
@@ -26,11 +29,28 @@ async def existing_refs(url: str, refs: Sequence[str], settings: ResolverSetting
     if not names:
         return ()
 
-    found = (await list_git_refs(url, *names, settings=settings)).refs
+    listing, _ = await list_readable_refs(url, *names, settings=settings)
+    found = listing.refs
     return tuple(ref for ref in names if is_full_sha(ref) or any(name in found for name in names_of(ref)))
 
 
-async def list_git_refs(url: str, *patterns: str, settings: ResolverSettings) -> Listing:
+async def list_readable_refs(url: str, *patterns: str, settings: ResolverSettings) -> tuple[Listing, Visibility]:
+    """Return the refs of `url` that match, and who may read the repository: everybody, or the operator.
+
+    Raise `BinderyError`.
+    """
+    try:
+        return await list_git_refs(url, *patterns, settings=settings), Visibility.PUBLIC
+    except BinderyError as error:
+        credential = settings.credential_for(url)
+        if credential is None or not error.has_code("ref_not_found"):
+            raise
+    return await list_git_refs(url, *patterns, settings=settings, credential=credential), Visibility.PRIVATE
+
+
+async def list_git_refs(
+    url: str, *patterns: str, settings: ResolverSettings, credential: ScopedCredential | None = None
+) -> Listing:
     """Return the refs of `url` that match, as the settings let git servers be asked. Raise `BinderyError`."""
     return await list_refs(
         url,
@@ -41,4 +61,5 @@ async def list_git_refs(url: str, *patterns: str, settings: ResolverSettings) ->
         allowed_protocols=settings.git_protocols,
         max_bytes=settings.git_listing_max_bytes,
         max_processes=settings.git_processes_max,
+        credential=credential,
     )

@@ -4,8 +4,8 @@ import re
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
+from services.common.git.forge_settings import ForgeSettings
 from services.resolver.archive_settings import ArchiveSettings
-from services.resolver.host_settings import Host, HostSettings, Prefix
 
 
 class RepoConfig(BaseModel):
@@ -38,7 +38,7 @@ class SpecConfig(BaseModel):
         return pattern
 
 
-class ResolverSettings(ArchiveSettings):
+class ResolverSettings(ArchiveSettings, ForgeSettings):
     """Settings of the resolver, on top of those of every service."""
 
     resolve_timeout_seconds: float = Field(60.0, gt=0, description="Longest time that resolving one link may take.")
@@ -90,20 +90,10 @@ class ResolverSettings(ArchiveSettings):
         description="How many processes of git may list refs at once: only servers of old protocols are left to them.",
     )
 
-    github_url: str = Field("https://github.com", description="GitHub, or a GitHub Enterprise server.")
-    github_api_url: str = Field("https://api.github.com", description="Address of its REST API.")
-    github_access_token: SecretStr = Field(
-        SecretStr(""),
-        description="Token for GitHub's API, which answers 5,000 requests an hour with one and 60 without.",
-    )
+    github_api_url: str = Field("https://api.github.com", description="Address of GitHub's REST API.")
     github_client_id: str = Field("", description="Id of an OAuth app, whose higher limit is used with its secret.")
     github_client_secret: SecretStr = Field(SecretStr(""), description="Secret of that OAuth app.")
 
-    gist_url: str = Field(
-        "https://gist.github.com",
-        description="Where the gists of that GitHub are. Those of a GitHub Enterprise server are launched only if this "
-        "names them.",
-    )
     gist_versions_max: int = Field(
         1000,
         ge=0,
@@ -114,28 +104,11 @@ class ResolverSettings(ArchiveSettings):
         description="Whether gists are launched that are in no list: those that only who knows the link can read.",
     )
 
-    gitlabs: dict[Prefix, HostSettings] = Field(
-        {"gl": HostSettings(url="https://gitlab.com")},
-        description="Each GitLab by the prefix of its links, with its `url` and, if it has any, its `token`s, which "
-        "commas separate: [more](operators.md#forges-of-your-own).",
-    )
-    giteas: dict[Host, HostSettings] = Field(
-        {"codeberg.org": HostSettings(url="https://codeberg.org")},
-        description="Each Gitea or Forgejo by its name in links, with its `url` and `token`s: "
-        "[more](operators.md#forges-of-your-own).",
-    )
-    bitbucket_url: str = Field("https://bitbucket.org", description="Bitbucket Cloud.")
-    bitbucket_api_url: str = Field("https://api.bitbucket.org/2.0", description="Address of its REST API.")
-    bitbucket_token: SecretStr = Field(
-        SecretStr(""),
-        description="Token for Bitbucket's API, which answers 1,000 requests an hour with one and 60 without: of a "
-        "workspace, of a repository, or of `bitbucket_user`.",
-    )
-    bitbucket_user: str = Field("", description="Mail address of the user whose API token that is; empty: of none.")
+    bitbucket_api_url: str = Field("https://api.bitbucket.org/2.0", description="Address of Bitbucket's REST API.")
 
-    @field_validator("github_url", "github_api_url", "gist_url", "bitbucket_url", "bitbucket_api_url")
+    @field_validator("github_api_url", "bitbucket_api_url")
     @classmethod
-    def _without_slash(cls, value: str) -> str:
+    def _api_without_slash(cls, value: str) -> str:
         return value.rstrip("/")
 
     @property

@@ -7,6 +7,7 @@
 """
 
 import argparse
+import base64
 import hashlib
 import json
 import ssl
@@ -36,7 +37,8 @@ class Forge(BareRepos):
     Its git answers 404 to whoever is not called `git/…`, as many hosts do. `pages` are looked up by path before
     anything else; of a list each page is answered once. With `lfs`, there is a Git LFS server beside each repository.
     `speaks_v2 = False` makes git answer in protocol 0, as old servers do, and `speaks_v0 = False` refuse whoever asks
-    by that. `rate_remaining` and `rate_reset` (Unix seconds) go into the API's headers.
+    by that. `private` has the token of each repository (`<org>/<name>`) that only its holder may read: to anybody else
+    the API answers 404, and git 401. `rate_remaining` and `rate_reset` (Unix seconds) go into the API's headers.
     """
 
     def __init__(self, root: Path, *, host: str = "127.0.0.1", port: int = 0) -> None:
@@ -46,6 +48,7 @@ class Forge(BareRepos):
         self.git_fault: Fault | None = None
         self.pages: dict[str, Page | list[Page]] = {}
         self.lfs: LfsObjects | None = None
+        self.private: dict[str, str] = {}
         self.speaks_v0 = True
         self.speaks_v2 = True
         self.rate_limit = 5000
@@ -94,6 +97,20 @@ class Forge(BareRepos):
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+    def may_read(self, org: str, name: str, authorization: str) -> bool:
+        """Return whether the holder of a header's token may read a repository; any user name goes with it."""
+        token = self.private.get(f"{org}/{name}")
+        scheme, _, value = authorization.partition(" ")
+        if scheme.lower() == "basic":
+            value = base64.b64decode(value).decode().partition(":")[2]
+        return token is None or value == token
+
+    def repository_reply(self, org: str, name: str) -> Page:
+        """Return what api.github.com answers to a request for a repository that is there."""
+        is_private = f"{org}/{name}" in self.private
+        visibility = "private" if is_private else "public"
+        return json_page(200, {"full_name": f"{org}/{name}", "private": is_private, "visibility": visibility}, {})
 
     def commit_reply(self, org: str, name: str, ref: str, if_none_match: str) -> Page:
         """Return what api.github.com answers to a request for a commit."""
@@ -177,10 +194,17 @@ class _Handler(BaseHTTPRequestHandler):
     do_HEAD = do_GET  # noqa: N815
 
     def _api(self, parts: list[str]) -> None:
-        if len(parts) > 5 and parts[1] == "repos" and parts[4] == "commits":
+        forge = self.server.forge
+        org, name = (*parts[2:4], "", "")[:2]
+        is_known = parts[1] == "repos" and forge.folder(org, name.removesuffix(".git")).is_dir()
+        if is_known and not forge.may_read(org, name.removesuffix(".git"), self.headers.get("Authorization", "")):
+            self._send(json_page(404, {"message": "Not Found"}, {}))
+        elif is_known and len(parts) == 4:
+            self._send(forge.repository_reply(org, name.removesuffix(".git")))
+        elif len(parts) > 5 and parts[1] == "repos" and parts[4] == "commits":
             ref = unquote("/".join(parts[5:]))
             match = self.headers.get("If-None-Match", "")
-            self._send(self.server.forge.commit_reply(parts[2], parts[3].removesuffix(".git"), ref, match))
+            self._send(forge.commit_reply(org, name.removesuffix(".git"), ref, match))
         else:
             self._send(json_page(404, {"message": "Not Found"}, {}))
 
@@ -202,6 +226,9 @@ class _Handler(BaseHTTPRequestHandler):
         folder = forge.folder(org, name.removesuffix(".git"))
         if not name or ".." in name or not folder.is_dir():
             self._send(Page(404, {"Content-Type": "text/plain"}, b"Repository not found."))
+            return
+        if not forge.may_read(org, name.removesuffix(".git"), self.headers.get("Authorization", "")):
+            self._send(Page(401, {"WWW-Authenticate": 'Basic realm="forge"'}, b"Who are you?"))
             return
         if not forge.speaks_v0 and self.headers.get("Git-Protocol") != "version=2":
             self._send(Page(403, {"Content-Type": "text/plain"}, b"Only git's protocol 2 is spoken here."))

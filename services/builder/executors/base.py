@@ -4,6 +4,8 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from services.common.net.credential import ScopedCredential
+
 
 @dataclass(frozen=True, kw_only=True)
 class Attempt:
@@ -21,6 +23,8 @@ class Attempt:
     """The only one of repo2docker's content providers that may fetch the repository."""
     labels: tuple[tuple[str, str], ...] = ()
     """Labels of the image, as names and values."""
+    credential: ScopedCredential | None = None
+    """What a private repository is fetched with: it stands in no command line, and no file outlives its use."""
 
     @property
     def image_key(self) -> str:

@@ -13,7 +13,9 @@ from urllib.parse import urlsplit
 
 from services.builder.executors.base import Attempt, Line
 from services.builder.settings import BuilderSettings
+from services.common.git.forge_settings import git_credentials
 from services.common.models.errors import BinderyError
+from services.common.net.credential import ScopedCredential
 
 PROGRAM = "jupyter-repo2docker"
 CONTENT_PROVIDERS = frozenset({"CKAN", "Dataverse", "Figshare", "Git", "Hydroshare", "Mercurial", "Swhid", "Zenodo"})
@@ -115,40 +117,35 @@ def config_text(attempt: Attempt, settings: BuilderSettings) -> str:
 
 
 def environment(attempt: Attempt, settings: BuilderSettings, *, literal: Literal = unchanged) -> Environment:
-    """Return repo2docker's environment: the operator's, and the credentials for the repository's host.
+    """Return repo2docker's environment: the operator's, and the credential for the repository.
 
-    Git is configured to use them for that host alone, whatever helper the image has set up: a submodule elsewhere gets
-    none. Everything but the operator's variables is escaped by `literal`. Raise `BinderyError("internal")` if the
-    setting is not a JSON object.
+    That is the attempt's, or else what `git_credentials` has for the repository's host. Git is configured to use it for
+    its scope alone, whatever helper the image has set up: a submodule elsewhere gets none. Everything but the
+    operator's variables is escaped by `literal`. Raise `BinderyError("internal")` if the setting is not a JSON object.
     """
     plain = {"GIT_TERMINAL_PROMPT": "0", "PYTHONUNBUFFERED": "1"} | settings.repo2docker_extra_envs
     parts = urlsplit(attempt.repo_url)
     host = parts.netloc.rpartition("@")[2]
-    credential = _credentials(settings).get(host.lower())
-    if not credential:
+    scopes = [f"{parts.scheme}://{host}"]
+    text = git_credentials(settings).get(host.lower())
+    if credential := attempt.credential:
+        scopes = credential.scopes
+        text = _helper_text(credential)
+    if not text:
         return Environment(plain)
 
-    helpers = [
-        ("credential.helper", ""),
-        (
-            f"credential.{parts.scheme}://{host}.helper",
-            f'!f() {{ test "$1" != get || printf \'%b\\n\' "${_CREDENTIAL}"; }}; f',
-        ),
-    ]
+    helper = f'!f() {{ test "$1" != get || printf \'%b\\n\' "${_CREDENTIAL}"; }}; f'
+    helpers = [("credential.helper", ""), *((f"credential.{scope}.helper", helper) for scope in scopes)]
     plain["GIT_CONFIG_COUNT"] = str(len(helpers))
     for number, (key, value) in enumerate(helpers):
         plain |= {f"GIT_CONFIG_KEY_{number}": literal(key), f"GIT_CONFIG_VALUE_{number}": literal(value)}
-    return Environment(plain, {_CREDENTIAL: credential})
+    return Environment(plain, {_CREDENTIAL: text})
 
 
-def _credentials(settings: BuilderSettings) -> dict[str, str]:
-    """Return `git_credentials` by host, in lower case."""
-    text = settings.git_credentials.get_secret_value()
-    try:
-        credentials = json.loads(text or "{}")
-        return {str(host).lower(): str(credential) for host, credential in credentials.items()}
-    except (ValueError, AttributeError):
-        raise BinderyError("internal", "BINDERY_GIT_CREDENTIALS is not a JSON object.") from None
+def _helper_text(credential: ScopedCredential) -> str:
+    """Return a credential as a git credential helper prints it, with escapes for printf's `%b`."""
+    values = {"username": credential.username, "password": credential.password}
+    return "\\n".join(f"{name}={value}".replace("\\", "\\\\") for name, value in values.items())
 
 
 def git_secrets(settings: BuilderSettings) -> Iterator[str]:
@@ -156,7 +153,7 @@ def git_secrets(settings: BuilderSettings) -> Iterator[str]:
 
     Raise `BinderyError("internal")` if the setting is not a JSON object.
     """
-    for credential in _credentials(settings).values():
+    for credential in git_credentials(settings).values():
         yield credential
         for entry in credential.replace("\\n", "\n").splitlines():
             name, _, value = entry.partition("=")

@@ -21,7 +21,7 @@ from services.builder.settings import BuilderSettings
 from services.builder.worker.causes.cause import explain
 from services.builder.worker.outage_retries import OutageRetries
 from services.common.context import ProcessContext
-from services.common.models import Build, BuildState, Event, Phase, ResolvedRepo
+from services.common.models import Build, BuildState, Event, Phase, ResolvedRepo, Visibility
 from services.common.models.error_codes import ErrorCode, known_code
 from services.common.models.errors import BinderyError
 from services.common.records.launch_cache import CachedImage
@@ -139,6 +139,7 @@ class Supervision:
 
     def _attempt(self) -> Attempt:
         repo = self.stored.model_of_field("repo", ResolvedRepo)
+        is_private = repo.visibility is not Visibility.PUBLIC
         return Attempt(
             build_id=self.build.build_id or "",
             image=self.build.image,
@@ -148,6 +149,7 @@ class Supervision:
             run=self._run_number,
             content_provider=repo.content_provider,
             labels=image_labels(self.build),
+            credential=self.settings.credential_for(self.build.repo_url) if is_private else None,
         )
 
     def _deadline(self) -> float:

@@ -19,6 +19,7 @@ from services.common.git.urls import WEB, Remote, git_url, is_full_sha, locate, 
 from services.common.git.words import printable
 from services.common.models.error_codes import ErrorCode
 from services.common.models.errors import BinderyError
+from services.common.net.credential import ScopedCredential
 from services.common.net.networks import NetworkPolicy
 from services.common.net.outbound import CheckedClient
 from services.common.net.proxy import OutboundProxy
@@ -44,13 +45,15 @@ async def fetch_repository(
     history_timeout_seconds: float = 60.0,
     max_lfs_bytes: int = GIB,
     allowed_protocols: frozenset[str] = WEB,
+    credential: ScopedCredential | None = None,
 ) -> None:
     """Check out commit `ref` (40 or 64 hex digits) of `repo_url` in `target`, as `git clone` would.
 
     `target` is created, or is an empty folder. Lines for a reader, git's own among them, go to `on_line`, one at a
     time. Submodules are fetched one level at a time, and each URL is checked as the first one is. Histories and files
     in Git LFS that are over their limits, or can't be had, are left out with a line; each history may take
-    `history_timeout_seconds`. After an error the caller deletes what has been fetched.
+    `history_timeout_seconds`. `credential` is used for the addresses in its scope. After an error the caller deletes
+    what has been fetched.
 
     Raise `BinderyError`: `bad_spec`, `address_not_allowed`, `ref_not_found`, `repository_too_large` (over `max_bytes`,
     with git's own files), `fetch_failed`, and `build_failed` for submodules that only the author can fix.
@@ -63,7 +66,7 @@ async def fetch_repository(
     ends_at = asyncio.get_running_loop().time() + timeout_seconds
 
     try:
-        async with asyncio.timeout_at(ends_at), CheckedClient(policy, proxy=proxy) as client:
+        async with asyncio.timeout_at(ends_at), CheckedClient(policy, proxy=proxy, credential=credential) as client:
             with tempfile.TemporaryDirectory(prefix="bindery-git-") as home:
                 git = GitRunner(
                     home=Path(home),
@@ -87,6 +90,7 @@ async def fetch_repository(
                     proxy=proxy,
                     limit_bytes=max_lfs_bytes,
                     timeout_seconds=fetch.seconds_left * LFS_SHARE,
+                    credential=credential,
                 )
     except TimeoutError as error:
         raise BinderyError("fetch_failed", f"Fetching {repo_url} took over {timeout_seconds:g} s.") from error

@@ -18,6 +18,7 @@ from services.common.git.process import GitRunner
 from services.common.git.urls import WEB, git_url, submodule_url, web_url
 from services.common.git.words import counted, printable, size_text
 from services.common.models.errors import BinderyError
+from services.common.net.credential import ScopedCredential
 from services.common.net.networks import NetworkPolicy
 from services.common.net.outbound import CheckedClient
 from services.common.net.proxy import OutboundProxy
@@ -53,6 +54,7 @@ async def fetch_lfs_files(
     proxy: OutboundProxy | None,
     limit_bytes: int,
     timeout_seconds: float,
+    credential: ScopedCredential | None = None,
 ) -> None:
     """Put the contents of Git LFS in the place of the checkouts' pointers, and say in lines what is missing, and why.
 
@@ -69,7 +71,13 @@ async def fetch_lfs_files(
     too_large = f"They are over the limit of {size_text(limit_bytes)} (BINDERY_FETCH_LFS_MAX_BYTES)."
     if spare_bytes < limit_bytes:
         too_large = "With them, the repository would be over its limit (BINDERY_FETCH_MAX_BYTES)."
-    client = CheckedClient(policy, proxy=proxy, total_seconds=timeout_seconds, silence_seconds=SILENCE_SECONDS)
+    client = CheckedClient(
+        policy,
+        proxy=proxy,
+        total_seconds=timeout_seconds,
+        silence_seconds=SILENCE_SECONDS,
+        credential=credential,
+    )
     ends_at = asyncio.get_running_loop().time() + timeout_seconds
 
     async with client:

@@ -13,6 +13,7 @@ from services.common.git.protocol_2 import capabilities, ls_refs
 from services.common.git.urls import WEB, Remote, git_url, is_full_sha, locate
 from services.common.models.error_codes import ErrorCode
 from services.common.models.errors import BinderyError
+from services.common.net.credential import ScopedCredential
 from services.common.net.networks import NetworkPolicy
 from services.common.net.outbound import CheckedClient
 from services.common.net.proxy import OutboundProxy
@@ -49,12 +50,13 @@ async def list_refs(
     allowed_protocols: frozenset[str] = WEB,
     max_bytes: int = 4 * MIB,
     max_processes: int = 4,
+    credential: ScopedCredential | None = None,
 ) -> Listing:
     """Return the refs of `url` that match the patterns; without patterns, all refs.
 
     A server is asked for the refs that match by git's protocol 2, unless its first answer has all of its refs. Only one
     that does not speak it, or is not asked by http, is left to git itself: to at most `max_processes` at a time, of
-    this process. `max_bytes` bounds the list.
+    this process. `max_bytes` bounds the list. `credential` is used for the addresses in its scope.
 
     A pattern matches the end of a name, as in git. Annotated tags appear twice, as git lists them: `<name>` is the tag
     object, and `<name>^{}` is what it points at.
@@ -62,7 +64,7 @@ async def list_refs(
     `provider_unavailable`.
     """
     try:
-        client = CheckedClient(policy, proxy=proxy, total_seconds=timeout_seconds)
+        client = CheckedClient(policy, proxy=proxy, total_seconds=timeout_seconds, credential=credential)
         async with asyncio.timeout(timeout_seconds), client:
             remote = await locate(url, client, allowed_protocols, body_bytes=ADVERTISEMENT_BYTES)
             found_at = remote.url if remote.is_web else url

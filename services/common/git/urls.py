@@ -177,11 +177,13 @@ async def locate(
         response = await client.follow(address, headers=headers, body_bytes=body_bytes)
     if response is None or response.status in _WITHOUT_PROTOCOL_0:
         response = await client.follow(address, headers=headers | PROTOCOL_2)
-    _raise_for_status(response, url)
+    _raise_for_status(response, url, knows_us=client.credential is not None and client.credential.covers(url))
 
     config = _pinned(response.host, response.port, response.address)
     if client.proxy and not response.address:
         config = (("http.proxy", client.proxy.url_with_login), ("http.proxyAuthMethod", "basic"))
+    if client.credential:
+        config += client.credential.git_config
     return Remote(url=response.url.removesuffix(INFO_REFS), config=config, advertisement=response.body)
 
 
@@ -190,11 +192,17 @@ async def git_headers() -> dict[str, str]:
     return {"User-Agent": await asyncio.to_thread(user_agent), "Pragma": "no-cache"}
 
 
-def _raise_for_status(response: CheckedUrl, url: str) -> None:
-    """Raise `BinderyError` unless a git server answered that it has a repository at `url`."""
+def _raise_for_status(response: CheckedUrl, url: str, *, knows_us: bool) -> None:
+    """Raise `BinderyError` unless a git server answered that it has a repository at `url`.
+
+    `knows_us` if it was asked with a credential.
+    """
     if response.status in {401, 403, 404, 410} or not response.url.endswith(INFO_REFS):
         status_note = f" ({response.host} answered {response.status})" if response.status >= 400 else ""
-        raise BinderyError("ref_not_found", f"There is no public git repository at {url}{status_note}.")
+        what = (
+            f"git repository that the credential may read at {url}" if knows_us else f"public git repository at {url}"
+        )
+        raise BinderyError("ref_not_found", f"There is no {what}{status_note}.")
 
     if response.status == 429:
         after = response.headers.get("retry-after", "")

@@ -5,7 +5,7 @@ and the Host header still use the name. Redirects are followed one at a time, an
 
 An outbound proxy looks up names itself, and so has to refuse private addresses; addresses in the URL itself are refused
 here. Only the CA bundle (`SSL_CERT_FILE`, `SSL_CERT_DIR`) is taken from the environment. Between requests the client
-keeps idle connections, but no cookies and no credentials.
+keeps idle connections, but no cookies. It may have a credential, which goes to no address outside of its scope.
 """
 
 import asyncio
@@ -23,6 +23,7 @@ from multidict import CIMultiDict
 from services.common.models.errors import BinderyError
 from services.common.net.checked_network import CheckedNetwork
 from services.common.net.checked_url import checked_url
+from services.common.net.credential import ScopedCredential
 from services.common.net.hosts import is_literal
 from services.common.net.networks import NetworkPolicy
 from services.common.net.proxy import OutboundProxy
@@ -61,7 +62,8 @@ class CheckedClient:
 
     `total_seconds` bounds one call with all its redirects and the reading of the reply; one connection may take a third
     of that, so that another address of the host can be tried. `silence_seconds` bounds the time to connect, and between
-    two parts of a reply, for calls that may take long.
+    two parts of a reply, for calls that may take long. `credential` goes along with the requests in its scope, of which
+    a redirect may lead out.
     """
 
     def __init__(
@@ -71,9 +73,11 @@ class CheckedClient:
         proxy: OutboundProxy | None = None,
         total_seconds: float = 30.0,
         silence_seconds: float | None = None,
+        credential: ScopedCredential | None = None,
     ) -> None:
         self.policy = policy
         self.proxy = proxy
+        self.credential = credential
         self._total_seconds = total_seconds
         self._timeouts = {"connect": silence_seconds or total_seconds / 3, "read": silence_seconds}
         self._pools: dict[tuple[str, bool], httpcore.AsyncConnectionPool] = {}
@@ -166,6 +170,8 @@ class CheckedClient:
         self, url: httpx.URL, headers: Mapping[str, str], body: bytes | None
     ) -> AsyncIterator[httpcore.Response]:
         usual = {"accept": "*/*", "user-agent": USER_AGENT}
+        if self.credential:
+            usual |= self.credential.headers_for(str(url))
         fixed = {"host": url.netloc.decode("ascii"), "accept-encoding": "identity"}
         pool = await self._pool_for(url)
         async with pool.stream(

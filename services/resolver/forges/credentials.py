@@ -6,8 +6,6 @@ from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 
-from pydantic import SecretStr
-
 from services.resolver.forges.limits import Allowance
 
 
@@ -75,11 +73,6 @@ class Credentials:
     def allowances(self) -> list[Allowance]:
         """What is left of each of which that is known."""
         return [credential.allowance for credential in self._credentials if credential.allowance]
-
-
-def token_list(setting: SecretStr) -> list[str]:
-    """Return the tokens of a setting, in which commas or blanks separate them."""
-    return setting.get_secret_value().replace(",", " ").split()
 
 
 def basic(user: str, password: str) -> Credential:

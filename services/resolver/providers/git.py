@@ -8,11 +8,11 @@ from urllib.parse import quote, unquote, urlsplit
 from services.common.git.remote import WEB, git_url, is_full_sha
 from services.common.git.repository_url import canonical_url, plain_url
 from services.common.git.words import printable
-from services.common.models import ResolvedRepo, Site, Spec
+from services.common.models import ResolvedRepo, Site, Spec, Visibility
 from services.common.models.errors import BinderyError
 from services.common.net.outbound import goes_by_proxy
 from services.common.service.redaction import quotable
-from services.resolver.git_refs import existing_refs, list_git_refs, names_of
+from services.resolver.git_refs import existing_refs, list_readable_refs, names_of
 from services.resolver.providers.base import Provider, checked_ref
 from services.resolver.repository_names import links_to, path_on_forge
 from services.resolver.settings import ResolverSettings
@@ -36,6 +36,11 @@ class Git(Provider):
         self.proxy = settings.proxy
 
     @property
+    def credentials_id(self) -> str:
+        """See `Provider`."""
+        return self.settings.credentials_id
+
+    @property
     def display_config(self) -> dict[str, Any]:
         """See `Provider`."""
         return {
@@ -56,14 +61,18 @@ class Git(Provider):
         return WITHOUT_PROVIDER
 
     async def resolve(self, spec: str) -> ResolvedRepo:
-        """Return the commit that the ref names now. A full sha is taken as it is, without asking the server."""
+        """Return the commit that the ref names now.
+
+        A full sha is taken as it is, without asking the server, unless that may show the operator more than everybody.
+        """
         quoted_url, url, ref = self._parts(spec)
-        if is_full_sha(ref):
-            sha = ref.lower()
-            reached = url
-            await self._check_address(url)
+        sha, reached, visibility = ref.lower(), url, Visibility.PUBLIC
+        if not is_full_sha(ref):
+            sha, reached, visibility = await self._look_up(url, ref)
+        elif self.settings.credential_for(url):
+            _, visibility = await list_readable_refs(url, "HEAD", settings=self.settings)
         else:
-            sha, reached = await self._look_up(url, ref)
+            await self._check_address(url)
 
         return ResolvedRepo(
             provider=self.prefix,
@@ -74,6 +83,7 @@ class Git(Provider):
             ref_url=url,
             slug=url,
             display_name=url,
+            visibility=visibility,
             immutable_spec=is_full_sha(ref),
             ignores_case=path_on_forge(self.settings.github_url, reached) is not None,
             reached_url=reached if canonical_url(reached) != canonical_url(url) else None,
@@ -128,23 +138,24 @@ class Git(Provider):
         if parts.hostname and not by_proxy:
             await self.policy.addresses(parts.hostname, parts.port or 0)
 
-    async def _look_up(self, url: str, ref: str) -> tuple[str, str]:
-        """Return the commit that `ref` names, and the URL at which the repository was reached."""
-        listing = await list_git_refs(url, ref, f"{ref}^{{}}", settings=self.settings)
+    async def _look_up(self, url: str, ref: str) -> tuple[str, str, Visibility]:
+        """Return the commit that `ref` names, the URL at which the repository was reached, and who may read it."""
+        listing, visibility = await list_readable_refs(url, ref, f"{ref}^{{}}", settings=self.settings)
 
         for name in names_of(ref):
             if sha := listing.refs.get(f"{name}^{{}}") or listing.refs.get(name):
-                return sha, listing.url
+                return sha, listing.url, visibility
         raise BinderyError("ref_not_found", await self._why_missing(url, ref))
 
     async def _why_missing(self, url: str, ref: str) -> str:
         """Return a sentence for a ref that is not there: a typing error, an empty repository, or a HEAD to nowhere."""
         sentence = f"There is no branch, tag or commit {printable(ref)} in {url}."
         try:
-            refs = (await list_git_refs(url, settings=self.settings)).refs
+            listing, _ = await list_readable_refs(url, settings=self.settings)
         except BinderyError:  # too many refs for one answer, or a server that has just failed
             return sentence
 
+        refs = listing.refs
         if not refs:
             return f"{url} is an empty repository: nothing has been committed to it."
         if ref != "HEAD":

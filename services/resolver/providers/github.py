@@ -7,12 +7,13 @@ from urllib.parse import quote, unquote, urlsplit
 
 from prometheus_client import Gauge
 
+from services.common.git.forge_settings import token_list
 from services.common.git.remote import is_full_sha
 from services.common.git.words import printable
-from services.common.models import ResolvedRepo, Site, Spec
+from services.common.models import ResolvedRepo, Site, Spec, Visibility
 from services.common.models.errors import BinderyError
 from services.common.net.reply import Reply
-from services.resolver.forges.credentials import Credential, basic, token_list
+from services.resolver.forges.credentials import Credential, basic
 from services.resolver.forges.forge import Forge, ForgeHost, json_of
 from services.resolver.git_refs import existing_refs
 from services.resolver.providers.base import Resolved, RevalidatingProvider, checked_ref
@@ -45,6 +46,11 @@ _FILES_ALSO_AT = (
 """Other sites that show the repositories of github.com, or their files."""
 
 
+_SCOPES = "x-oauth-scopes"
+"""The header with the scopes of a classic token. Source:
+https://docs.github.com/en/apps/oauth-apps/building-oauth-apps/scopes-for-oauth-apps"""
+_SCOPE_OF_PRIVATE = "repo"
+
 REMAINING = Gauge("binderhub_github_rate_limit_remaining", "Requests that GitHub's API still answers until the reset")
 
 
@@ -61,6 +67,7 @@ class GitHub(RevalidatingProvider):
     def __init__(self, settings: ResolverSettings) -> None:
         super().__init__(settings)
         self._api = github_api(settings)
+        self._has_token = bool(token_list(settings.github_access_token))
 
     @property
     def credentials_id(self) -> str:
@@ -111,13 +118,15 @@ class GitHub(RevalidatingProvider):
         reply = await self._commit(user, repo, ref, validator)
         if (remaining := self._api.remaining) is not None:
             REMAINING.set(remaining)
-        if reply.status == 304:
-            return None
-
         notice = None
         if reply.status in {404, 422} and ref in _OLD_DEFAULTS and (of_head := await self._of_head(user, repo)):
             reply = of_head
             notice = f"{name} has no branch {ref}: its default branch (HEAD) is used instead. Please update the link."
+        visibility = await self._visibility(name, reply)
+        if reply.status == 304 and visibility is Visibility.PUBLIC:
+            return None
+        if reply.status == 304:  # only what is known of a public repository is told by its validator
+            reply = await self._commit(user, repo, ref)
         if reply.status != 200:
             raise _failure(reply, name, ref)
 
@@ -129,9 +138,23 @@ class GitHub(RevalidatingProvider):
             )
         page = _PAGE.search(str(commit.get("html_url", "")))
         return Resolved(
-            self._repository(spec, name, ref=ref, sha=sha, notice=notice, now_called=page[1] if page else name),
-            "" if notice else reply.headers.get("etag", ""),
+            self._repository(
+                spec, name, ref=ref, sha=sha, notice=notice, now_called=page[1] if page else name, visibility=visibility
+            ),
+            "" if notice or visibility is not Visibility.PUBLIC else reply.headers.get("etag", ""),
         )
+
+    async def _visibility(self, name: str, reply: Reply) -> Visibility:
+        """Return who may read a repository of which a commit was shown: everybody, if no token may see more.
+
+        The reply has the scopes of a classic token; a token of another kind does not say what it may see.
+        """
+        scopes = reply.headers.get(_SCOPES)
+        sees_more = scopes is None or _SCOPE_OF_PRIVATE in scopes.replace(",", " ").split()
+        if reply.status not in {200, 304} or not self._has_token or not sees_more:
+            return Visibility.PUBLIC
+        repository = await self._api.get(f"/repos/{quote(name, safe='/')}")
+        return Visibility.PUBLIC if json_of(repository).get("private") is False else Visibility.PRIVATE
 
     async def _commit(self, user: str, repo: str, ref: str, etag: str = "") -> Reply:
         path = f"/repos/{quote(user)}/{quote(repo)}/commits/{quote(ref, safe='/')}"
@@ -143,7 +166,7 @@ class GitHub(RevalidatingProvider):
         return reply if reply.status == 200 else None
 
     def _repository(
-        self, spec: str, name: str, *, ref: str, sha: str, notice: str | None, now_called: str
+        self, spec: str, name: str, *, ref: str, sha: str, notice: str | None, now_called: str, visibility: Visibility
     ) -> ResolvedRepo:
         url = f"{self.settings.github_url}/{name}"
         was_renamed = now_called.lower() != name.lower()
@@ -157,6 +180,7 @@ class GitHub(RevalidatingProvider):
             slug=name.replace("/", "-"),
             display_name=name,
             notice=notice,
+            visibility=visibility,
             immutable_spec=is_full_sha(ref) and ref.lower() == sha,
             ignores_case=True,
             reached_url=f"{self.settings.github_url}/{now_called}" if was_renamed else None,

@@ -5,15 +5,16 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
+from services.common.git.forge_settings import token_list
+from services.common.git.host_settings import HostSettings
 from services.common.git.remote import is_full_sha
 from services.common.git.words import printable
 from services.common.models import ResolvedRepo, Site, Spec, Visibility
 from services.common.models.errors import BinderyError
 from services.common.net.reply import Reply
-from services.resolver.forges.credentials import Credential, token_list
+from services.resolver.forges.credentials import Credential
 from services.resolver.forges.forge import Forge, ForgeHost, json_of
 from services.resolver.git_refs import existing_refs
-from services.resolver.host_settings import HostSettings
 from services.resolver.providers.base import Resolved, RevalidatingProvider, checked_ref
 from services.resolver.repository_names import links_to, path_on_forge
 from services.resolver.settings import ResolverSettings

@@ -4,12 +4,13 @@ import re
 from typing import Any, ClassVar
 from urllib.parse import quote, unquote
 
+from services.common.git.forge_settings import token_list
 from services.common.git.words import printable
 from services.common.models import ResolvedRepo, Site, Spec
 from services.common.models.errors import BinderyError
 from services.common.net.http import only_dict
 from services.common.service.redaction import quotable
-from services.resolver.forges.credentials import Credential, token_list
+from services.resolver.forges.credentials import Credential
 from services.resolver.forges.forge import Forge, ForgeHost, json_of
 from services.resolver.providers.archive import not_understood, unavailable
 from services.resolver.providers.base import Provider

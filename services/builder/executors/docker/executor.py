@@ -73,6 +73,8 @@ class DockerExecutor:
 
         Raise `BinderyError("builder_image_unavailable")` if the engine has no builder image and can't pull it.
         """
+        if attempt.credential:
+            self._credentials.redaction.learn(attempt.credential.secrets)
         name = container_name(attempt)
         state = await self._inspect(name) or await self._create(name, attempt)
         if state.status == "created":

@@ -62,6 +62,8 @@ class Jobs:
         The Job comes first: a worker that dies in between leaves a Job that ends at its deadline and is removed after
         its TTL, and no Secret is ever without an owner. The Job's pod waits for the Secret. Raise `BinderyError`.
         """
+        if attempt.credential:
+            self._credentials.redaction.learn(attempt.credential.secrets)
         name = job_name(attempt.name)
         try:
             command = await self._command(attempt)

@@ -103,6 +103,7 @@ class ProcessExecutor:
             settings=self._settings,
         )
         write_atomically(folder.spec, spec.model_dump_json())
+        folder.leave_credential(attempt.credential)
 
         self._sessions.start(folder, lock_fd)
 

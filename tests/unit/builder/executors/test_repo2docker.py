@@ -19,6 +19,7 @@ from services.builder.executors.repo2docker import arguments, config_text, envir
 from services.builder.executors.repo2docker_guard import refuse_links_outside
 from services.builder.settings import BuilderSettings
 from services.common.models.errors import BinderyError
+from services.common.net.credential import ScopedCredential
 from tests.support.settings import settings_for
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
@@ -143,9 +144,23 @@ def test_git_credentials_are_secret_and_asked_for_by_git_for_their_host_alone() 
         environment(attempt(), settings(git_credentials="no JSON"))
 
 
-def _git_answer(host: str, variables: dict[str, str]) -> str:
+def test_an_attempts_credential_is_asked_for_by_git_for_its_repository_alone() -> None:
+    login = ScopedCredential(scope="https://git.example.org/org/repo", username="ann", password=r"s3c\ret%")
+    variables = environment(attempt(credential=login), settings())
+    assert "s3c" not in json.dumps(variables.plain) + repr(variables)
+    answers = {
+        path: _git_answer("git.example.org", variables.plain | variables.secret, path)
+        for path in ("org/repo", "org/repo.git", "org/repo/deeper", "org/other", "")
+    }
+    right = {path for path, answer in answers.items() if "username=ann\npassword=s3c\\ret%\n" in answer}
+    assert right == {"org/repo", "org/repo.git", "org/repo/deeper"}
+    assert not any("s3c" in answers[path] for path in ("org/other", ""))
+
+
+def _git_answer(host: str, variables: dict[str, str], path: str = "") -> str:
+    asked = f"protocol=https\nhost={host}\npath={path}\n\n"
     return subprocess.run(
-        ["git", "credential", "fill"], input=f"protocol=https\nhost={host}\n\n", capture_output=True, text=True,
+        ["git", "credential", "fill"], input=asked, capture_output=True, text=True,
         check=False, env={"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/nonexistent"} | variables,
     ).stdout  # fmt: skip
 

@@ -12,6 +12,7 @@ from services.builder.executors.process.session.spec import BuildSpec
 from services.common.git.fetch import fetch_repository
 from services.common.git.versions import installed_git
 from services.common.models.errors import BinderyError
+from services.common.net.credential import ScopedCredential
 from services.common.net.networks import NetworkPolicy, look_up
 from services.common.net.proxy import OutboundProxy
 from services.common.net.tls import tls_context
@@ -29,7 +30,13 @@ def prepare() -> None:
         installed_git()
 
 
-async def fetch(spec: BuildSpec, target: Path, on_line: Callable[[str], None]) -> None:
+async def fetch(
+    spec: BuildSpec,
+    target: Path,
+    on_line: Callable[[str], None],
+    *,
+    credential: ScopedCredential | None = None,
+) -> None:
     """Check out the spec's repository into `target`; progress goes to `on_line`. Raise `StepError`."""
     settings = spec.settings
 
@@ -47,6 +54,7 @@ async def fetch(spec: BuildSpec, target: Path, on_line: Callable[[str], None]) -
             max_lfs_bytes=settings.max_lfs_bytes,
             allowed_protocols=frozenset(settings.git_allowed_protocols),
             on_line=on_line,
+            credential=credential,
         )
     except BinderyError as error:
         raise StepError(error.code, error.detail) from error

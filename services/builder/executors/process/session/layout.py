@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO
 
@@ -14,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from services.builder.executors.process.session.processes import Identity
 from services.common.models.build import image_key
+from services.common.net.credential import ScopedCredential
 
 _LOCK_TRIES = 50
 _LOCK_TRY_SECONDS = 0.01
@@ -107,6 +109,7 @@ class BuildFolder:
         self.exit_path = path / "exit.json"
         self.session_path = path / "session.json"
         self.home = path / "home"
+        self.credential = path / "credential.json"
         self.epoch = path / "epoch"
         self.run = path / "run"
         self.lock_path = path / "lock"
@@ -126,6 +129,22 @@ class BuildFolder:
             return Identity(int(fields["pid"]), str(fields["start_time"]))
         except (OSError, ValueError, KeyError, TypeError):
             return None
+
+    def leave_credential(self, credential: ScopedCredential | None) -> None:
+        """Leave a credential for the session, which removes the file as it reads it; None: remove what is there."""
+        self.credential.unlink(missing_ok=True)
+        if credential:
+            with os.fdopen(os.open(self.credential, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+                json.dump(asdict(credential), file)
+
+    def take_credential(self) -> ScopedCredential | None:
+        """Return the credential that was left here, and remove its file; None without one."""
+        try:
+            fields = json.loads(self.credential.read_text())
+        except FileNotFoundError:
+            return None
+        self.credential.unlink()
+        return ScopedCredential(**fields)
 
     def take_lock(self) -> IO[str] | None:
         """Take the session's lock, for as long as the returned file stays open; None if a session has it.

@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import traceback
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -47,7 +48,9 @@ async def build_image(folder: BuildFolder, fetch: Fetch | None = None, *, overla
     settings = spec.settings
 
     proxy = OutboundProxy.of_environment(os.environ)
-    redact = Redaction([*read_indexes(os.environ).secrets, proxy.password if proxy else ""])
+    credential = folder.take_credential()
+    secrets = [*read_indexes(os.environ).secrets, proxy.password if proxy else ""]
+    redact = Redaction([*secrets, *(credential.secrets if credential else ())])
     log = BuildLog(
         folder.log,
         max_line_bytes=settings.max_line_bytes,
@@ -62,7 +65,7 @@ async def build_image(folder: BuildFolder, fetch: Fetch | None = None, *, overla
         if fetch is None:
             from services.builder.executors.process.session.fetching import fetch as checked_fetch
 
-            fetch = checked_fetch
+            fetch = partial(checked_fetch, credential=credential)
         if image.manifest() is None:  # else an earlier session was killed after its last step
             await BuildSteps(
                 spec=spec, log=log, fetch=fetch, environ=dict(os.environ), overlays_refused=overlays_refused
