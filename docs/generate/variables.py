@@ -12,6 +12,7 @@ from services.builder.executors.docker.settings import DockerSettings
 from services.builder.executors.kubernetes.settings import KubernetesSettings
 from services.builder.registry.settings import RegistrySettings
 from services.builder.settings import BuilderSettings
+from services.common.git.forge_settings import ForgeSettings
 from services.common.net.settings import OutboundSettings
 from services.common.service.settings import ServiceSettings
 from services.gateway.settings import GatewaySettings
@@ -28,6 +29,7 @@ GROUPS: Sequence[tuple[str, type[BaseSettings], str]] = (
     ("`make up`", UpSettings, "Read by `make up` itself, from the environment only."),
     ("Every service", ServiceSettings, "Read by the gateway, the resolver, the builder, its workers and the launcher."),
     ("Asking outside", OutboundSettings, "Read by the resolver, the builder and its workers."),
+    ("Forges", ForgeSettings, "Read by the resolver, and by the builder's workers."),
     ("Gateway", GatewaySettings, "Read by each gateway."),
     ("Resolver", ResolverSettings, "Read by the resolver."),
     ("Builder", BuilderSettings, "Read by the builder's API and by its workers."),

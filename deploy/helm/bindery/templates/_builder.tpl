@@ -3,7 +3,7 @@
 {{/* Arguments: root, user (their user in Redis). */}}
 {{- define "bindery.builder.env" -}}
 {{ include "bindery.secret.env" (dict "root" .root "variables" (dict "BINDERY_INSTALLATION_ID" "installation-id" "BINDERY_SERVICE_TOKEN" "service-token" "BINDERY_METRICS_TOKEN" "metrics-token")) }}
-{{- include "bindery.secret.env" (dict "root" .root "optional" true "variables" (dict "BINDERY_OPERATOR_TOKEN" "operator-token" "BINDERY_GIT_CREDENTIALS" "git-credentials")) }}
+{{- include "bindery.secret.env" (dict "root" .root "optional" true "variables" (dict "BINDERY_OPERATOR_TOKEN" "operator-token")) }}
 {{- include "bindery.redis.env" . }}
 {{- end -}}
 

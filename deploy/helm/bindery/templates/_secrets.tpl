@@ -84,6 +84,11 @@
 {{- end -}}
 {{- end -}}
 
+{{/* The operator's tokens for forges: the resolver asks their APIs with them, and workers fetch private repositories. */}}
+{{- define "bindery.forges.env" -}}
+{{- include "bindery.secret.env" (dict "root" . "optional" true "variables" (dict "BINDERY_GITHUB_ACCESS_TOKEN" "github-access-token" "BINDERY_GITLABS" "gitlabs" "BINDERY_GITEAS" "giteas" "BINDERY_BITBUCKET_TOKEN" "bitbucket-token" "BINDERY_GIT_CREDENTIALS" "git-credentials")) }}
+{{- end -}}
+
 {{/* The address of Redis for a service, and its password before it. Arguments: root, user (a service). */}}
 {{- define "bindery.redis.env" -}}
 {{- $url := .root.Values.redis.url -}}
