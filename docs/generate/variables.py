@@ -13,10 +13,12 @@ from services.builder.executors.kubernetes.settings import KubernetesSettings
 from services.builder.registry.settings import RegistrySettings
 from services.builder.settings import BuilderSettings
 from services.common.git.forge_settings import ForgeSettings
+from services.common.net.archive_addresses import ArchiveAddresses
 from services.common.net.settings import OutboundSettings
 from services.common.service.settings import ServiceSettings
 from services.gateway.settings import GatewaySettings
 from services.launcher.settings import LauncherSettings
+from services.resolver.archive_settings import ArchiveSettings
 from services.resolver.settings import ResolverSettings
 
 VARIABLE = r"\bBINDERY_[A-Z_]*[A-Z]\b"
@@ -30,8 +32,10 @@ GROUPS: Sequence[tuple[str, type[BaseSettings], str]] = (
     ("Every service", ServiceSettings, "Read by the gateway, the resolver, the builder, its workers and the launcher."),
     ("Asking outside", OutboundSettings, "Read by the resolver, the builder and its workers."),
     ("Forges", ForgeSettings, "Read by the resolver, and by the builder's workers."),
+    ("Archives", ArchiveAddresses, "Read by the resolver, the builder and its workers: mirrors, for instance."),
     ("Gateway", GatewaySettings, "Read by each gateway."),
     ("Resolver", ResolverSettings, "Read by the resolver."),
+    ("DOIs", ArchiveSettings, "Read by the resolver."),
     ("Builder", BuilderSettings, "Read by the builder's API and by its workers."),
     (
         "The image registry",

@@ -6,9 +6,10 @@ from pydantic import Field, SecretStr, model_validator
 
 from services.builder.registry.settings import RegistrySettings
 from services.common.git.forge_settings import ForgeSettings
+from services.common.net.archive_addresses import ArchiveAddresses
 
 
-class BuilderSettings(RegistrySettings, ForgeSettings):
+class BuilderSettings(RegistrySettings, ForgeSettings, ArchiveAddresses):
     """Settings of the builder's API and of its workers."""
 
     executor: str = Field("process", description="What runs the builds; an entry point of the group bindery.executors.")
@@ -113,6 +114,17 @@ class BuilderSettings(RegistrySettings, ForgeSettings):
         300.0, gt=0, description="How long fetching a repository may take (process executor)."
     )
     fetch_max_bytes: int = Field(2 * 2**30, description="How large a repository may be (process executor).")
+    fetch_max_files: int = Field(
+        50_000,
+        gt=0,
+        description="How many files a dataset of an archive may have, folders included (process executor).",
+    )
+    fetch_unpack_max_ratio: float = Field(
+        100.0,
+        gt=1,
+        description="How many times as large as it was packed a dataset may become, if it is then larger than 64 MiB "
+        "(process executor).",
+    )
     fetch_history_max_bytes: int = Field(
         256 * 2**20,
         ge=0,

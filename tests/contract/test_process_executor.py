@@ -18,6 +18,8 @@ from services.builder.executors.process.images import ProcessImages
 from services.builder.executors.process.session.layout import Layout
 from services.builder.executors.process.session.processes import identify
 from services.common.models.errors import BinderyError
+from tests.support.archive_datasets import api_urls, serve_zenodo, tree_of, zipped
+from tests.support.forge import Forge
 from tests.support.paths import CHECKOUT
 from tests.support.polling import until
 from tests.support.sample_builds import QUICK, attempt_of, collect, processes_mentioning
@@ -57,11 +59,23 @@ async def test_a_build_is_followed_to_its_end_and_its_image_is_there(
     assert await executor.list() == []
 
 
-@pytest.mark.parametrize("content_provider", ["Zenodo", "CKAN", "Swhid"])
-async def test_an_archive_is_refused_before_anything_is_started(data: Path, content_provider: str) -> None:
-    attempt = replace(attempt_of("https://zenodo.org/records/7", "7"), content_provider=content_provider)
+async def test_a_dataset_of_an_archive_is_built(data: Path, forge: Forge) -> None:
+    serve_zenodo(forge, "7", {"x.zip": zipped({"repo/requirements.txt": b"", "repo/data.txt": b"data"})})
+    attempt = replace(attempt_of("https://zenodo.org/records/7", "7"), content_provider="Zenodo")
+    executor = ProcessExecutor(data, SETTINGS.model_copy(update=api_urls(forge)))
+    await executor.ensure(attempt)
+    messages, _, outcome = await collect(executor.follow(attempt, ""))
+    assert outcome == Finished(ok=True), messages
+    assert "Fetching https://zenodo.org/records/7 at 7\n" in messages
+    assert "Unpacking x.zip\n" in messages
+    repo = Layout(data).image(attempt.build_id).repo
+    assert tree_of(repo) == {"requirements.txt": b"", "data.txt": b"data"}
+
+
+async def test_what_is_in_no_archive_is_refused_before_anything_is_started(data: Path) -> None:
+    attempt = replace(attempt_of("https://hg.example.org/x", "7"), content_provider="Mercurial")
     executor = ProcessExecutor(data, SETTINGS)
-    with pytest.raises(BinderyError, match=f"git repositories only, not what {content_provider} has") as raised:
+    with pytest.raises(BinderyError, match="datasets of archives, not what Mercurial has") as raised:
         await executor.ensure(attempt)
     assert raised.value.code == "unsupported_repository"
     assert "The kubernetes and docker executors can" in raised.value.detail

@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 from services.common.models import ResolvedRepo, Spec
 from services.common.models.errors import BinderyError
-from services.resolver.archive_settings import ADDRESSES_OF_ARCHIVES
+from services.resolver.archive_settings import ADDRESSES_OF_DOIS
 from services.resolver.providers.base import Provider, Resolved
 from services.resolver.repository_names import links_to
 from services.resolver.settings import ResolverSettings
@@ -31,7 +31,7 @@ _POLICY_SETTINGS = {
     "gitlabs",
     "giteas",
     "bitbucket_url",
-    *ADDRESSES_OF_ARCHIVES,
+    *ADDRESSES_OF_DOIS,
 }
 """Settings that decide about links."""
 

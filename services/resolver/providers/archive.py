@@ -1,13 +1,13 @@
 """What providers of research archives have in common: DOIs as links, and sentences for what can't be launched."""
 
 from abc import abstractmethod
-from datetime import UTC, datetime
 from typing import Any, ClassVar
 
 import httpx
 
 from services.common.models import ResolvedRepo, Spec
 from services.common.models.errors import BinderyError
+from services.common.service.times import epoch_seconds
 from services.resolver.dois import DoiOrg, doi_links, in_link, parsed_doi
 from services.resolver.providers.base import Provider
 from services.resolver.settings import ResolverSettings
@@ -110,12 +110,11 @@ def not_understood(archive: str) -> BinderyError:
 
 
 def epoch_of(text: object, archive: str) -> int:
-    """Return the Unix seconds, without their fraction, of a time in ISO 8601, which is UTC if it does not say.
+    """Return the Unix seconds of a time in ISO 8601, as `epoch_seconds` does.
 
     Raise `BinderyError("provider_unavailable")` for any other text.
     """
     try:
-        time = datetime.fromisoformat(text if isinstance(text, str) else "")
+        return epoch_seconds(text)
     except ValueError:
         raise not_understood(archive) from None
-    return int((time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp())

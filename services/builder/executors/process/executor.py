@@ -10,6 +10,7 @@ from pathlib import Path
 
 from services.builder.executors.base import Attempt, Batch, Execution, ExecutionVanishedError, Finished, Line
 from services.builder.executors.process.session import process_records
+from services.builder.executors.process.session.archives.listings import LISTINGS
 from services.builder.executors.process.session.layout import (
     BuildFolder,
     Exit,
@@ -47,13 +48,14 @@ class ProcessExecutor:
         """Start the session of the attempt's run, unless it was started before.
 
         A session that was killed is not started again: its run has vanished. Raise
-        `BinderyError("unsupported_repository")` for what is no git repository.
+        `BinderyError("unsupported_repository")` for what is neither a git repository nor in an archive.
         """
-        if attempt.content_provider != "Git":
+        if attempt.content_provider not in {"Git", *LISTINGS}:
             raise BinderyError(
                 "unsupported_repository",
-                f"The process executor fetches git repositories only, not what {attempt.content_provider} has: launch "
-                "the same content from a git repository. The kubernetes and docker executors can build it.",
+                "The process executor fetches git repositories and datasets of archives, not what "
+                f"{attempt.content_provider} has: launch the same content from a git repository. The kubernetes and "
+                "docker executors can build it.",
             )
         await asyncio.to_thread(self._ensure, attempt)
 
@@ -99,6 +101,7 @@ class ProcessExecutor:
             image=attempt.image,
             repo_url=attempt.repo_url,
             ref=attempt.ref,
+            content_provider=attempt.content_provider,
             data_dir=str(self._layout.data),
             settings=self._settings,
         )

@@ -2,6 +2,7 @@
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from services.common.net.archive_addresses import FIGSHARE_API, HYDROSHARE_API, SOFTWARE_HERITAGE_API, ZENODO_API
 from services.common.net.registries import ANACONDA_DEFAULTS, CONDA_CHANNELS
 
 GIB = 2**30
@@ -18,6 +19,8 @@ class SessionSettings(BaseModel):
     install_timeout_seconds: float = Field(1800, description="For resolving and installing the packages.")
     post_build_timeout_seconds: float = Field(900, description="For the repository's postBuild.")
     max_repository_bytes: int = Field(2 * GIB, description="Size of a checkout, submodules and .git included.")
+    max_repository_files: int = Field(50_000, description="Number of files of a dataset, folders included.")
+    max_unpacked_ratio: float = Field(100, description="How many times as large a packed dataset may become.")
     max_history_bytes: int = Field(
         256 * MIB, description="Size of all history together; a checkout with more is shallow."
     )
@@ -33,6 +36,10 @@ class SessionSettings(BaseModel):
     git_allowed_protocols: tuple[str, ...] = Field(("http", "https"), description="Protocols of git URLs.")
     allowed_networks: tuple[str, ...] = Field((), description="CIDRs that may be reached although not public.")
     refused_networks: tuple[str, ...] = Field((), description="CIDRs that may not be reached although public.")
+    zenodo_api_url: str = Field(ZENODO_API, description="Address of its API.")
+    figshare_api_url: str = Field(FIGSHARE_API, description="Address of its API.")
+    hydroshare_api_url: str = Field(HYDROSHARE_API, description="Address of its API.")
+    software_heritage_api_url: str = Field(SOFTWARE_HERITAGE_API, description="Address of its API.")
     python_downloads: str = Field("automatic", description="`automatic`, or `never` to use what is installed.")
     default_python: str | None = Field(
         None, description="Version or path; none: the interpreter that runs the session."
@@ -62,7 +69,10 @@ class SessionSettings(BaseModel):
 
 
 class BuildSpec(BaseModel):
-    """One build: the repository, its image, the data folder and the settings."""
+    """One build: the repository, its image, the data folder and the settings.
+
+    `content_provider` is `Git`, or one of `archives.listings.LISTINGS`.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -71,5 +81,6 @@ class BuildSpec(BaseModel):
     image: str
     repo_url: str
     ref: str
+    content_provider: str = "Git"
     data_dir: str
     settings: SessionSettings = SessionSettings()

@@ -141,7 +141,12 @@ def test_the_operators_limits_are_a_sessions() -> None:
         fetch_history_timeout_seconds=6,
         fetch_lfs_max_bytes=8,
         fetch_max_bytes=9,
+        fetch_max_files=10,
+        fetch_unpack_max_ratio=11,
+        zenodo_api_url="https://zenodo.example.org/api/",
     )
     session = session_settings(settings)
     assert (session.max_history_bytes, session.history_timeout_seconds) == (7, 6)
     assert (session.max_lfs_bytes, session.max_repository_bytes) == (8, 9)
+    assert (session.max_repository_files, session.max_unpacked_ratio) == (10, 11)
+    assert session.zenodo_api_url == "https://zenodo.example.org/api"
