@@ -35,7 +35,7 @@ GROUPS: Sequence[tuple[str, type[BaseSettings], str]] = (
     ("Archives", ArchiveAddresses, "Read by the resolver, the builder and its workers: mirrors, for instance."),
     ("Gateway", GatewaySettings, "Read by each gateway."),
     ("Resolver", ResolverSettings, "Read by the resolver."),
-    ("DOIs", ArchiveSettings, "Read by the resolver."),
+    ("Finding datasets", ArchiveSettings, "Read by the resolver."),
     ("Builder", BuilderSettings, "Read by the builder's API and by its workers."),
     (
         "The image registry",
