@@ -25,5 +25,5 @@ class ArchiveSettings(ArchiveAddresses):
 
     @field_validator(*_URLS)
     @classmethod
-    def _without_slash(cls, value: str) -> str:
+    def _registry_without_slash(cls, value: str) -> str:
         return value.rstrip("/")

@@ -50,5 +50,5 @@ class ArchiveAddresses(OutboundSettings):
 
     @field_validator(*_URLS)
     @classmethod
-    def _address_without_slash(cls, value: str) -> str:
+    def _archive_without_slash(cls, value: str) -> str:
         return value.rstrip("/")
