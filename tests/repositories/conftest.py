@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.archive_datasets import api_urls
 from tests.support.case_launches import launch_case
 from tests.support.case_repositories import CaseRepository
 from tests.support.cases import Case
@@ -50,8 +51,14 @@ def stack_for_cases(folder: Path, **settings: object) -> Iterator[Stack]:
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with stack_for_cases(tmp_path_factory.mktemp("cases")) as stack:
+def stack(forge: Forge, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A stack whose archives, doi.org and DataCite are the forge."""
+    with stack_for_cases(
+        tmp_path_factory.mktemp("cases"),
+        doi_url=f"{forge.url}/doi",
+        datacite_api_url=f"{forge.url}/datacite",
+        **api_urls(forge),
+    ) as stack:
         yield stack
 
 
