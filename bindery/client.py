@@ -87,9 +87,20 @@ class Client:
         self._http.close()
 
     def launch(
-        self, provider: str, spec: str, *, path: str = "", detached: bool = False, key: str | None = None
+        self,
+        provider: str,
+        spec: str,
+        *,
+        path: str = "",
+        detached: bool = False,
+        key: str | None = None,
+        username: str = "",
+        password: str = "",
     ) -> Launch:
         """Start a launch of a repository; `spec` is percent-encoded, as in the URL.
+
+        `password`, or a token in its place, reads a private repository, with the `username` that goes with it if the
+        forge wants one. It is used for this launch alone.
 
         For a day, a request with the same `key` (a random one by default) returns the same launch: if an answer is
         lost, the request can be repeated and starts no second launch. Raise `GatewayError`.
@@ -97,6 +108,8 @@ class Client:
         body: dict[str, object] = {"provider": provider, "spec": spec, "path": path}
         if detached:
             body["detached"] = True
+        if password:
+            body["credential"] = {"username": username, "password": password}
         headers = {"Idempotency-Key": key or str(uuid.uuid4()), "Accept": "application/json"}
 
         response = self._request("POST", "/api/v1/launches", json=body, headers=headers)

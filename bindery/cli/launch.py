@@ -1,5 +1,6 @@
 """`bindery launch`."""
 
+import sys
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -18,9 +19,23 @@ Detach = Annotated[
     bool,
     Parameter(help="Start it, print the address of its page and don't follow it.", negative="", show_default=False),
 ]
+TokenStdin = Annotated[
+    bool,
+    Parameter(help="Read a token for a private repository from standard input.", negative="", show_default=False),
+]
+Username = Annotated[str, Parameter(help="The user that goes with that token.", show_default=False)]
 
 
-def launch(repository: Repository, /, *, path: Path = "", detach: Detach = False, gateway: Gateway = None) -> int:
+def launch(
+    repository: Repository,
+    /,
+    *,
+    path: Path = "",
+    detach: Detach = False,
+    token_stdin: TokenStdin = False,
+    username: Username = "",
+    gateway: Gateway = None,
+) -> int:
     """Launch a repository and print the address of its server, or of its page with `detach`.
 
     Only the address goes to standard output, for `open $(bindery launch ...)`; the progress goes to standard error.
@@ -30,8 +45,12 @@ def launch(repository: Repository, /, *, path: Path = "", detach: Detach = False
     except ValueError as error:
         raise CommandError(str(error)) from error
 
+    token = sys.stdin.readline().strip() if token_stdin else ""
+    if token_stdin and not token:
+        raise CommandError("There is no token on standard input: bindery launch --token-stdin … < file-with-the-token")
+
     with connect(gateway) as client:
-        new_launch = client.launch(provider, spec, path=path, detached=detach)
+        new_launch = client.launch(provider, spec, path=path, detached=detach, username=username, password=token)
         if detach:
             print(new_launch.address)
             return 0

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from redis.asyncio import Redis
 
+from services.common.records.git_credentials import GitCredentials
 from services.common.records.launch_cache import LaunchCache
 from services.common.records.leases import ServiceMember
 from services.common.records.records import Records
@@ -50,6 +51,8 @@ class ProcessContext:
     """Records of builds, launches and servers."""
     launch_cache: LaunchCache
     """Answers that the next launch of a link can use."""
+    git_credentials: GitCredentials
+    """Credentials that came with launches, for their builds."""
     logs: LogStore
     """Logs of finished builds."""
     queue_positions: QueuePositions
@@ -137,6 +140,7 @@ def _make_context(settings: ServiceSettings, subscribe_all: Collection[Kind]) ->
         bus=bus,
         records=Records(redis, keys, bus=bus, settings=settings),
         launch_cache=launch_cache,
+        git_credentials=GitCredentials(redis, keys, settings),
         logs=log_store(redis, keys, settings),
         queue_positions=queue_positions,
     )

@@ -1,15 +1,18 @@
 """Clients of the other services: resolver, builder and launcher. Every command may be repeated."""
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from services.common.models import (
     Build,
     BuildRequest,
+    GitCredential,
     RefAnswer,
     RefQuestion,
     ResolvedRepo,
+    ResolveRequest,
     Server,
     ServerRequest,
     Spec,
@@ -89,9 +92,13 @@ class Backends:
 
     # Resolver
 
-    async def resolve(self, spec: Spec) -> ResolvedRepo:
-        """Return the repository and commit that a link names. Raise `BinderyError`."""
-        reply = await self._retry(lambda: self.resolver.call("POST", "/resolve", content=spec.model_dump_json()))
+    async def resolve(self, spec: Spec, login: GitCredential | None = None) -> ResolvedRepo:
+        """Return the repository and commit that a link names, as the holder of a login sees it, if there is one.
+
+        Raise `BinderyError`.
+        """
+        body = json.dumps(ResolveRequest(provider=spec.provider, spec=spec.spec, credential=login).reveal())
+        reply = await self._retry(lambda: self.resolver.call("POST", "/resolve", content=body))
         return ResolvedRepo.model_validate_json(reply.body)
 
     async def existing_refs(self, question: RefQuestion) -> tuple[str, ...]:

@@ -29,20 +29,21 @@ async def existing_refs(url: str, refs: Sequence[str], settings: ResolverSetting
     if not names:
         return ()
 
-    listing, _ = await list_readable_refs(url, *names, settings=settings)
+    listing, _ = await list_readable_refs(url, *names, settings=settings, credential=settings.credential_for(url))
     found = listing.refs
     return tuple(ref for ref in names if is_full_sha(ref) or any(name in found for name in names_of(ref)))
 
 
-async def list_readable_refs(url: str, *patterns: str, settings: ResolverSettings) -> tuple[Listing, Visibility]:
-    """Return the refs of `url` that match, and who may read the repository: everybody, or the operator.
+async def list_readable_refs(
+    url: str, *patterns: str, settings: ResolverSettings, credential: ScopedCredential | None
+) -> tuple[Listing, Visibility]:
+    """Return the refs of `url` that match, and who may read the repository: everybody, or who has the credential.
 
     Raise `BinderyError`.
     """
     try:
         return await list_git_refs(url, *patterns, settings=settings), Visibility.PUBLIC
     except BinderyError as error:
-        credential = settings.credential_for(url)
         if credential is None or not error.has_code("ref_not_found"):
             raise
     return await list_git_refs(url, *patterns, settings=settings, credential=credential), Visibility.PRIVATE

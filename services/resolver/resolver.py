@@ -10,7 +10,7 @@ from urllib.parse import quote, unquote
 from prometheus_client import Counter, Histogram
 from redis.asyncio.client import Pipeline
 
-from services.common.models import RefQuestion, ResolvedRepo, Spec
+from services.common.models import GitCredential, RefQuestion, ResolvedRepo, Spec
 from services.common.models.errors import BinderyError
 from services.common.records.launch_cache import LaunchCache
 from services.common.service.clock import clock
@@ -67,11 +67,13 @@ class Resolver:
         """Identifies the rules that decide about links: a cached link of other rules is not used."""
         return self._rules.id
 
-    async def resolve(self, spec: Spec) -> ResolvedRepo:
+    async def resolve(self, spec: Spec, login: GitCredential | None = None) -> ResolvedRepo:
         """Return the repository and commit that `spec` means now.
 
+        With a login, it is asked on behalf of its holder: now, even if the answer is known, and it is kept for nobody.
+
         Raise `BinderyError`: `unknown_provider`, `banned`, `provider_unavailable` if it takes too long, and whatever
-        `Provider.resolve` raises.
+        `Provider.on_behalf_of` and `Provider.resolve` raise.
         """
         spec = spec.updated(spec=spec.spec.rstrip("/"))
         provider = self._providers.get(spec.provider)
@@ -81,7 +83,10 @@ class Resolver:
         outcome = "error"
         try:
             self._rules.check(provider, spec)
-            repo = await self._flights.run(str(spec), lambda: self._resolve_once(provider, spec))
+            if login:
+                repo = (await self._ask(provider.on_behalf_of(login), spec)).repo
+            else:
+                repo = await self._flights.run(str(spec), lambda: self._resolve_once(provider, spec))
             outcome = "ok"
         except BinderyError as error:
             outcome = error.code

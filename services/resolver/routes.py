@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
 
-from services.common.models import RefAnswer, RefQuestion, ResolvedRepo, Spec
+from services.common.models import RefAnswer, RefQuestion, ResolvedRepo, ResolveRequest, Spec
 from services.common.web.problems import RESPONSES
 from services.resolver.context import ResolverContext
 
@@ -21,9 +21,10 @@ Context = Annotated[ResolverContext, Depends(resolver_context)]
 
 
 @router.post("/resolve")
-async def resolve(spec: Spec, context: Context) -> ResolvedRepo:
-    """Return the immutable repository and ref that a link means now."""
-    return await context.resolver.resolve(spec)
+async def resolve(question: ResolveRequest, context: Context) -> ResolvedRepo:
+    """Return the immutable repository and ref that a link means now: to everybody, or to the holder of a login."""
+    spec = Spec(provider=question.provider, spec=question.spec)
+    return await context.resolver.resolve(spec, question.credential)
 
 
 @router.post("/refs")

@@ -10,7 +10,7 @@ import httpx
 from fastapi import FastAPI, Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
-from services.common.models import RefQuestion, ResolvedRepo, Spec
+from services.common.models import GitCredential, RefQuestion, ResolvedRepo, Spec
 from services.common.web.incoming import BoundedBodies, HeadRequests
 from services.common.web.problems import install_problem_handlers
 from services.gateway.backends import Backends, Providers
@@ -48,7 +48,7 @@ class FakeBackends:
     async def providers(self) -> list[dict[str, Any]]:
         return PROVIDERS
 
-    async def resolve(self, spec: Spec) -> ResolvedRepo:
+    async def resolve(self, spec: Spec, login: GitCredential | None = None) -> ResolvedRepo:
         if self.failure:
             raise self.failure
         return REPO.updated(provider=spec.provider, spec=spec.spec)

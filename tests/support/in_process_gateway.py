@@ -16,6 +16,7 @@ from services.common.models import (
     BuildRequest,
     BuildState,
     Event,
+    GitCredential,
     Launch,
     LaunchOptions,
     LaunchState,
@@ -73,7 +74,7 @@ class FakeBackends:
         if name in self.hold:
             await self.hold[name].wait()
 
-    async def resolve(self, _spec: Spec) -> ResolvedRepo:
+    async def resolve(self, _spec: Spec, _login: GitCredential | None = None) -> ResolvedRepo:
         await self._record_call("resolve")
         return REPO
 

@@ -140,6 +140,7 @@ class Attempts:
                 self._settings.build_queue_max, int(self._settings.attempt_ttl_seconds * 1000),
                 int(build.created_at * 1000), request.repo.model_dump_json(exclude_none=True),
                 self._keys.wake("builder"), to_fields().get("request_id", ""), request.asker or "",
+                request.credential_id or "",
             ],
         )  # fmt: skip
         return status, number
@@ -174,15 +175,16 @@ class Attempts:
         while await self.read(build_id) is None and time.monotonic() < deadline:
             await sleep_unless_cancelled(self._settings.lease_renew_seconds / 10)
 
-    async def join(self, build_id: str, launch_ref: str, requester: str = "") -> None:
-        """Add a launch to those that wait for a build.
+    async def join(self, build_id: str, request: BuildRequest) -> None:
+        """Add a launch to those that wait for a build, and its credential to those of the build.
 
-        Without a launch, the build goes on when launches leave it. It belongs to the `requester` then, who may cancel
+        Without a launch, the build goes on when launches leave it. It belongs to the `asker` then, who may cancel
         it unless others have requested it, too.
         """
         topic = build_topic(build_id)
         keys = [self._keys.record(topic), self._keys.waiters(build_id), self._keys("{queue}:abandoned")]
-        await self.scripts.run("join", keys, [build_id, launch_ref, requester])
+        args = [build_id, request.launch_ref or "", request.asker or "", request.credential_id or ""]
+        await self.scripts.run("join", keys, args)
 
     async def leave(self, build_id: str, launch_ref: str, *, stop: bool) -> None:
         """Remove a launch from those that wait for a build.

@@ -74,7 +74,7 @@ class Builds:
 
     async def _join(self, build: Build, request: BuildRequest) -> Build:
         if build.build_id:
-            await self._attempts.join(build.build_id, request.launch_ref or "", request.asker or "")
+            await self._attempts.join(build.build_id, request)
         return build
 
     def _existing(self, image: str, digest: str | None, request: BuildRequest) -> Build:

@@ -118,10 +118,15 @@ class Cleanup:
             await self._redis.srem(self._keys("{queue}:unstored"), name)
 
     async def store_log(self, build_id: str) -> None:
-        """Move the log of a build that has ended to the log store; its stream expires soon after."""
+        """Move the log of a build that has ended to the log store, and remove its credentials.
+
+        Its stream expires soon after.
+        """
         topic = build_topic(build_id)
         if entries := await stream_entries(self._redis, self._keys, topic):
             await self._context.logs.put(build_id, entries, is_public=await self._is_public(topic))
+        (credentials,) = await read_fields(self._redis, self._keys.record(topic), "credentials")
+        await self._context.git_credentials.remove(*(credentials or b"").decode().split())
 
         async with self._redis.pipeline() as pipe:
             pipe.pexpire(self._keys.events(topic), int(self._settings.finished_stream_seconds * 1000))

@@ -20,10 +20,12 @@ from services.builder.queue.attempts import build_topic
 from services.builder.settings import BuilderSettings
 from services.builder.worker.causes.cause import explain
 from services.builder.worker.outage_retries import OutageRetries
+from services.builder.worker.repository_access import RepositoryAccess
 from services.common.context import ProcessContext
-from services.common.models import Build, BuildState, Event, Phase, ResolvedRepo, Visibility
+from services.common.models import Build, BuildState, Event, Phase, ResolvedRepo
 from services.common.models.error_codes import ErrorCode, known_code
 from services.common.models.errors import BinderyError
+from services.common.net.credential import ScopedCredential
 from services.common.records.launch_cache import CachedImage
 from services.common.records.owned_record import Fenced, OwnedRecord
 from services.common.records.stored_record import StoredRecord
@@ -69,6 +71,7 @@ class Supervision:
         self._outages = OutageRetries(
             patience_seconds=self.settings.outage_patience_seconds, announce=self._announce_outage
         )
+        self._access = RepositoryAccess(self.stored, self.context, self.settings)
         self._run_number = int(self.stored.get("run") or 1)
 
     @property
@@ -137,9 +140,8 @@ class Supervision:
             await self._fail(BuildState.FAILED, await explain(error, self.context, self.record.topic))
             await self._stop()
 
-    def _attempt(self) -> Attempt:
+    def _attempt(self, credential: ScopedCredential | None = None) -> Attempt:
         repo = self.stored.model_of_field("repo", ResolvedRepo)
-        is_private = repo.visibility is not Visibility.PUBLIC
         return Attempt(
             build_id=self.build.build_id or "",
             image=self.build.image,
@@ -149,7 +151,7 @@ class Supervision:
             run=self._run_number,
             content_provider=repo.content_provider,
             labels=image_labels(self.build),
-            credential=self.settings.credential_for(self.build.repo_url) if is_private else None,
+            credential=credential,
         )
 
     def _deadline(self) -> float:
@@ -197,11 +199,11 @@ class Supervision:
         if finished.ok:
             return None
         code = known_code(finished.error_code or "", otherwise="build_failed")
-        return BinderyError(code, finished.error_message or "")
+        return self._access.explained(BinderyError(code, finished.error_message or ""))
 
     async def _follow(self) -> Finished:
         """Publish the output of the current run, from the last position on, and return how it ended."""
-        attempt = self._attempt()
+        attempt = self._attempt(await self._access.credential())
         stall_seconds = self.settings.build_stall_seconds or None
         await self.executor.ensure(attempt)
 

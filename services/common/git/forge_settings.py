@@ -11,14 +11,10 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, field_validator
 
 from services.common.git.host_settings import Host, HostSettings, Prefix
+from services.common.git.logins import ANY_USER, BITBUCKET_API_USER, BITBUCKET_TOKEN_USER
 from services.common.models.errors import BinderyError
 from services.common.net.credential import ScopedCredential
 from services.common.net.settings import OutboundSettings
-
-ANY_USER = "x-access-token"
-"""The user name that goes with a token: GitHub, GitLab and Gitea accept any, and GitHub recommends this one."""
-_BITBUCKET_USER = "x-token-auth"
-_BITBUCKET_API_USER = "x-bitbucket-api-token-auth"
 
 
 class ForgeSettings(OutboundSettings):
@@ -90,7 +86,7 @@ class ForgeSettings(OutboundSettings):
             for token in token_list(setting)[:1]:
                 yield ScopedCredential(scope=scope, username=ANY_USER, password=token)
         if token := self.bitbucket_token.get_secret_value():
-            username = _BITBUCKET_API_USER if self.bitbucket_user else _BITBUCKET_USER
+            username = BITBUCKET_API_USER if self.bitbucket_user else BITBUCKET_TOKEN_USER
             yield ScopedCredential(scope=self.bitbucket_url, username=username, password=token)
 
 

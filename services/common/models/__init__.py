@@ -3,6 +3,7 @@
 from services.common.models.base import RECORD_VERSION, Contract, Queue
 from services.common.models.build import Build, BuildId, BuildInput, BuildRequest, BuildState, image_key
 from services.common.models.build_queue import BuildQueue, WorkerSlots
+from services.common.models.credential import GitCredential, ResolveRequest
 from services.common.models.event import Event, Phase, TopicRef
 from services.common.models.launch import Launch, LaunchId, LaunchOptions, LaunchState
 from services.common.models.problem import Cause, Problem
@@ -23,6 +24,7 @@ __all__ = [
     "Cause",
     "Contract",
     "Event",
+    "GitCredential",
     "Launch",
     "LaunchId",
     "LaunchOptions",
@@ -33,6 +35,7 @@ __all__ = [
     "Queue",
     "RefAnswer",
     "RefQuestion",
+    "ResolveRequest",
     "ResolvedRepo",
     "Server",
     "ServerId",

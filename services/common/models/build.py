@@ -63,6 +63,7 @@ class BuildRequest(Contract):
     launch_ref: str | None = None
     asker: str | None = Field(None, max_length=64)
     replaces: BuildId | None = None
+    credential_id: str | None = Field(None, description="Id of a credential that can read the repository.")
     past_cache: bool = Field(False, description="Ask the registry itself: the launcher could not pull the image.")
 
 

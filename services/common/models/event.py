@@ -44,5 +44,7 @@ class Event(Contract):
     opens: TopicRef | None = None
     state: str | None = None
     image_name: str | None = None
+    log: str | None = None
+    """Path of the build's log, in the event that opens its topic."""
     queue: Queue | None = None
     error: Problem | None = None

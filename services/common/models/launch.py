@@ -6,7 +6,7 @@ from pydantic import Field
 
 from services.common.models.base import RECORD_VERSION, Contract, OpenEnum, Queue
 from services.common.models.problem import Problem
-from services.common.models.repo import ResolvedRepo
+from services.common.models.repo import ResolvedRepo, Visibility
 from services.common.models.spec import Spec
 
 LaunchId = NewType("LaunchId", str)
@@ -64,5 +64,14 @@ class Launch(Contract):
     created_at: float
     finished_at: float | None = None
     client_ip: str = ""
+    credential_id: str | None = Field(None, description="Id of the credential that its repository is fetched with.")
     launch_host: str = ""
     rebuilt: bool = Field(False, description="It went back from launching to building: once is all it gets.")
+
+    @property
+    def log_path(self) -> str | None:
+        """Path of its build's log: of a private repository only by the launch, whose id is known to few; None yet."""
+        if not self.build_id:
+            return None
+        is_public = self.repo is None or self.repo.visibility is Visibility.PUBLIC
+        return f"/api/v1/builds/{self.build_id}/log" if is_public else f"/api/v1/launches/{self.launch_id}/log"

@@ -46,6 +46,8 @@ OF_WORKERS = Access(NOBODY, frozenset({RedisUser.WORKER}))
 LINKS = Access(GATEWAY, RESOLVER)
 IMAGES = Access(GATEWAY | BUILDERS, GATEWAY | BUILDERS)
 """A gateway withdraws a cached image that turned out to be missing."""
+CREDENTIALS = Access(frozenset({RedisUser.WORKER}), GATEWAY | BUILDERS)
+"""A gateway stores them, a worker uses them, and each of them removes them."""
 LAUNCHES = Access(GATEWAY | LAUNCHER, GATEWAY)
 """A launcher checks whether the launch of a server has ended."""
 SHOWN_BUILDS = Access(GATEWAY | BUILDERS, BUILDERS)
@@ -149,6 +151,13 @@ FAMILIES = [
         OF_RESOLVERS,
         "what a link of a public repository means, or that nothing is there",
         "fact_ttl_seconds, stale_answer_seconds or not_found_cache_seconds",
+    ),
+    Family(
+        "credential:*",
+        "work",
+        CREDENTIALS,
+        "a credential for the repository of one launch, encrypted",
+        "with its build or launch; credentials_ttl_seconds",
     ),
     Family("idempotency:*", "record", OF_GATEWAYS, "which launch an Idempotency-Key started", "24 h"),
     Family("fact:repo:*", "cache", LINKS, "the commit that a link means, if that cannot change", "fact_ttl_seconds"),

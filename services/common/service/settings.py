@@ -123,6 +123,18 @@ class ServiceSettings(BaseSettings):
     service_token: SecretStr = Field(
         SecretStr(""), description="Shared secret by which services recognize each other. No service starts without it."
     )
+    credentials_key: SecretStr = Field(
+        SecretStr(""),
+        description="Secret by which git credentials that come with launches are encrypted in Redis, the same for "
+        "gateways and workers; empty: the service token. Of several, separated by commas, the first encrypts and each "
+        "decrypts.",
+    )
+    credentials_ttl_seconds: float = Field(
+        86400.0,
+        gt=0,
+        description="Longest time that such a credential is kept: longer than a build may wait and last. Its build or "
+        "launch removes it before.",
+    )
     metrics_token: SecretStr = Field(
         SecretStr(""), description="Bearer token that `/metrics` of each service asks for; empty: none."
     )

@@ -5,6 +5,7 @@ that another gateway can go on with the launch at any point.
 """
 
 import contextlib
+from typing import Any
 
 from prometheus_client import Counter, Histogram
 
@@ -70,6 +71,7 @@ class Conductor:
         self._was_redis_away_since = was_redis_away_since
         self._cached = cached
         self._has_waited_for_build = False
+        self._leaves_build = False
 
         self.record = record
         """The launch's record; every write to it goes through here."""
@@ -103,6 +105,7 @@ class Conductor:
 
     async def fail(self, error: BinderyError, state: LaunchState = LaunchState.FAILED) -> None:
         """End the launch with an error, which its followers read."""
+        self._leaves_build = self.launch.state is LaunchState.BUILDING
         self.launch = self.launch.updated(state=state, error=error.problem, queue=None)
         phase = Phase.CANCELLED if state is LaunchState.CANCELLED else Phase.FAILED
         message = f"{error.detail}\n"
@@ -129,14 +132,17 @@ class Conductor:
         if self.launch.image and self.launch.state in {LaunchState.WAITING, LaunchState.LAUNCHING}:
             return CachedImage(image=self.launch.image, digest=self.launch.digest, asked_at=0.0)
         if self.launch.rebuilt:  # the registry no longer had the image, whatever the cache says
-            return await self._build(BuildRequest(repo=repo, launch_ref=self.launch.launch_ref, past_cache=True))
+            return await self._build(self._build_request(repo=repo, past_cache=True))
 
         failed_build_id = self.launch.options.rebuild
         if not failed_build_id:
             image = self._cached.image or await self._context.launch_cache.find_image(repo)
             if image:
                 return image
-        return await self._build(BuildRequest(repo=repo, launch_ref=self.launch.launch_ref, replaces=failed_build_id))
+        return await self._build(self._build_request(repo=repo, replaces=failed_build_id))
+
+    def _build_request(self, **others: Any) -> BuildRequest:
+        return BuildRequest(launch_ref=self.launch.launch_ref, credential_id=self.launch.credential_id, **others)
 
     async def _build(self, request: BuildRequest) -> CachedImage:
         """Return the image, built if necessary. A build that was lost is requested again, a few times."""
@@ -179,7 +185,8 @@ class Conductor:
         if self.launch.build_id != build.build_id or self.launch.state is not LaunchState.BUILDING:
             self.launch = self.launch.updated(state=LaunchState.BUILDING, build_id=build.build_id, image=build.image)
             opens = TopicRef(kind=Kind.BUILD, id=topic.id, after=STREAM_START)
-            await self._publish(Event(phase=Phase.BUILDING, state=LaunchState.BUILDING, opens=opens))
+            log_path = self.launch.log_path
+            await self._publish(Event(phase=Phase.BUILDING, state=LaunchState.BUILDING, opens=opens, log=log_path))
 
         if build.is_live:
             self._has_waited_for_build = True
@@ -284,6 +291,8 @@ class Conductor:
     async def _finish(self, event: Event) -> None:
         self.launch = self.launch.updated(finished_at=clock.now())
         await self.record.write(event, body=self.launch, final=True)
+        if not self._leaves_build:  # which would still need it, and removes it
+            await self._context.git_credentials.remove(self.launch.credential_id)
 
         outcome = self.launch.error.code if self.launch.error else str(self.launch.state)
         seconds = clock.now() - self.launch.created_at

@@ -7,20 +7,26 @@ the builder's own.
 
 import hashlib
 
-from services.common.models import Build, BuildId, BuildRequest, Launch, ResolvedRepo
+from services.common.models import Build, BuildId, BuildRequest, GitCredential, Launch, ResolvedRepo
 from services.gateway.backends import Backends
 from services.gateway.launches.pre_launch import run_hooks
 from services.gateway.settings import GatewaySettings
 
 
 async def resolve_and_check(
-    launch: Launch, backends: Backends, settings: GatewaySettings, *, cached: ResolvedRepo | None = None
+    launch: Launch,
+    backends: Backends,
+    settings: GatewaySettings,
+    *,
+    cached: ResolvedRepo | None = None,
+    login: GitCredential | None = None,
 ) -> ResolvedRepo:
     """Return the repository that a launch's link names, if the launch may go on. Raise `BinderyError`.
 
-    `cached` is the resolver's earlier answer for this link, under the bans that are in force now.
+    `cached` is the resolver's earlier answer for this link, under the bans that are in force now. `login` is what came
+    with the launch to read a private repository.
     """
-    repo = cached or await backends.resolve(launch.spec)
+    repo = cached or await backends.resolve(launch.spec, login)
     await run_hooks(launch, repo, seconds=settings.pre_launch_timeout_seconds)
     return repo
 

@@ -6,7 +6,17 @@ import json
 from cachetools import FIFOCache
 
 from services.common.context import ProcessContext
-from services.common.models import Event, Launch, LaunchId, LaunchOptions, LaunchState, Phase, Server, Spec
+from services.common.models import (
+    Event,
+    GitCredential,
+    Launch,
+    LaunchId,
+    LaunchOptions,
+    LaunchState,
+    Phase,
+    Server,
+    Spec,
+)
 from services.common.models.errors import BinderyError
 from services.common.models.ids import launch_ref, new_launch_id
 from services.common.records.cancel_requests import CancelRequests
@@ -27,6 +37,7 @@ from services.gateway.launches.abandonment import Abandonment
 from services.gateway.launches.conductor import Conductor
 from services.gateway.launches.launch_run import LaunchRun, launch_topic
 from services.gateway.launches.links import without_login
+from services.gateway.launches.logins import with_login
 from services.gateway.settings import GatewaySettings
 
 ENDED_LAUNCHES_MAX = 1000
@@ -65,11 +76,15 @@ class Launches:
         launch_host: str = "",
         idempotency_key: str = "",
         body_hash: str = "",
+        login: GitCredential | None = None,
     ) -> tuple[Launch, bool]:
         """Start a launch, or find the one that the same principal started with the same key: (launch, is new).
 
+        With a `login`, the repository is resolved first: the login itself is in no record, and a launch whose
+        repository it can't read does not begin.
+
         Raise `BinderyError`: `idempotency_mismatch` if the key came with another request before, `gateway_unavailable`
-        if this gateway is about to end.
+        if this gateway is about to end; with a login also what `resolve_and_check` raises.
         """
         launch_id = new_launch_id()
         launch = Launch(
@@ -83,6 +98,10 @@ class Launches:
             client_ip=client_ip,
             launch_host=launch_host,
         )
+        if login:
+            launch = await with_login(
+                launch, login, context=self._context, backends=self._backends, settings=self._settings
+            )
 
         # One round trip creates the record and looks the link up in the cache.
         try:
@@ -96,9 +115,11 @@ class Launches:
                 piggyback=[self._context.launch_cache.lookup_call(launch.spec)],
             )
         except ProcessLeaves as error:
+            await self._context.git_credentials.remove(launch.credential_id)
             raise BinderyError("gateway_unavailable", "This gateway is being stopped: please launch again.") from error
 
         if isinstance(record, EarlierCreation):
+            await self._context.git_credentials.remove(launch.credential_id)
             return await self._read_earlier(record, principal, body_hash), False
         if not isinstance(record, OwnedRecord):
             raise BinderyError("internal")

@@ -129,9 +129,9 @@ class LaunchPage:
     def log_of_cause(self) -> str:
         """Address of the build's log from the line on that says why it failed; empty if none is known."""
         cause = self.launch.error.cause if self.launch.error else None
-        if cause is None or not self.launch.build_id:
+        if cause is None or not self.launch.log_path:
             return ""
-        return f"/api/v1/builds/{self.launch.build_id}/log?format=text&after={quote(cause.after, safe='')}"
+        return f"{self.launch.log_path}?format=text&after={quote(cause.after, safe='')}"
 
     @property
     def steps(self) -> list[Step]:

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Path, Query, Request, Response, status
+from fastapi import APIRouter, Header, Path, Request, Response, status
 from pydantic import Field
 
 from services.common.models import Build, BuildQueue, Launch, LaunchOptions, LaunchState, Spec
@@ -18,10 +18,9 @@ from services.gateway.edge.request_scope import base_url, client_ip
 from services.gateway.edge.sessions import principal
 from services.gateway.launches.launch_checks import requester_id, start_build_only
 from services.gateway.routes.dependencies import Context
+from services.gateway.routes.logs import Excerpt, log_response
 
 router = APIRouter(prefix="/api/v1", tags=["builds"], responses=RESPONSES)
-
-_LOG_HEADER = "bindery-log-position"
 
 BuildName = Annotated[str, Path(pattern=r"^[0-9a-f]{24}-[0-9]{1,9}$", description="`<image>-<attempt>`")]
 OperatorToken = Annotated[str, Header(alias=OPERATOR_HEADER, max_length=1000)]
@@ -33,8 +32,8 @@ class CreateBuildRequest(Spec):
     rebuild: str | None = Field(None, max_length=64, description="The failed build to build again.")
 
 
-async def _require_visible(context: GatewayContext, build_id: str) -> None:
-    """Refuse a build unless everybody may read it, because its repository is known to be public.
+async def _require_visible(context: GatewayContext, build_id: str, request: Request) -> None:
+    """Refuse a build unless everybody may read it, as its repository is public, or the client has requested it alone.
 
     The build's record says so; if that is gone, its log, which may outlive it.
 
@@ -42,7 +41,8 @@ async def _require_visible(context: GatewayContext, build_id: str) -> None:
     """
     stored_record = await context.common.records.read(Topic(Kind.BUILD, build_id))
     is_visible = is_public(stored_record) if stored_record else await context.common.logs.is_public(build_id)
-    if not is_visible:
+    is_own = stored_record is not None and stored_record.get("detached") == requester_id(principal(request))
+    if not is_visible and not is_own:
         raise BinderyError("not_found", f"There is no build {build_id}, or it was too long ago.")
 
 
@@ -81,44 +81,29 @@ async def create_build(
 
 
 @router.get("/builds/{build_id}")
-async def get_build(build_id: BuildName, context: Context) -> Build:
+async def get_build(build_id: BuildName, request: Request, context: Context) -> Build:
     """Return one build: an attempt at an image. While it waits for a builder, `queue` has its position."""
-    await _require_visible(context, build_id)
+    await _require_visible(context, build_id, request)
     reply = await context.backends.ask_builder("GET", f"/builds/{build_id}")
     return Build.model_validate_json(reply.body)
 
 
 @router.get("/builds/{build_id}/log", response_class=Response)
-async def get_log(
-    build_id: BuildName,
-    request: Request,
-    context: Context,
-    after: Annotated[
-        str, Query(max_length=80, description="A position: of a JSON line, or of the header Bindery-Log-Position.")
-    ] = "",
-    lines: Annotated[
-        int, Query(description="Number of lines from there; if negative, that many of the last ones; 0: all.")
-    ] = 0,
-    form: Annotated[str, Query(alias="format", pattern="^(text|jsonl)?$", description="Wins over Accept.")] = "",
-) -> Response:
+async def get_log(build_id: BuildName, request: Request, context: Context, excerpt: Excerpt) -> Response:
     """Return the build's log so far: as text, or as JSON lines for clients that accept `application/x-ndjson`."""
-    await _require_visible(context, build_id)
-
-    if not form:
-        form = "jsonl" if "application/x-ndjson" in request.headers.get("accept", "") else "text"
-
-    params = {"after": after, "lines": str(lines), "format": form}
-    reply = await context.backends.ask_builder("GET", f"/builds/{build_id}/log", params=params)
-    headers = {name: reply.headers[name] for name in ("content-type", _LOG_HEADER)}
-    return Response(reply.body, headers=headers)
+    await _require_visible(context, build_id, request)
+    return await log_response(context, build_id, excerpt)
 
 
 @router.get("/builds/{build_id}/events", response_class=Response)
 async def follow_build(
-    build_id: BuildName, context: Context, last_event_id: Annotated[str, Header(max_length=200)] = ""
+    build_id: BuildName,
+    request: Request,
+    context: Context,
+    last_event_id: Annotated[str, Header(max_length=200)] = "",
 ) -> Response:
     """Follow the build's events as they happen (`text/event-stream`), to its end; `Last-Event-ID` resumes."""
-    await _require_visible(context, build_id)
+    await _require_visible(context, build_id, request)
     return context.streams.build(build_id, last_event_id)
 
 
@@ -130,7 +115,7 @@ async def cancel_build(
 
     The operator, with their token, may also cancel a build that others wait for.
     """
-    await _require_visible(context, build_id)
+    await _require_visible(context, build_id, request)
     reply = await context.backends.ask_builder(
         "DELETE",
         f"/builds/{build_id}",

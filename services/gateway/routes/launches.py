@@ -6,12 +6,24 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Request, Response, status
 from pydantic import Field
 
-from services.common.models import Contract, Launch, LaunchOptions, Problem, Queue, ResolvedRepo, Server, Spec
+from services.common.models import (
+    Contract,
+    GitCredential,
+    Launch,
+    LaunchOptions,
+    Problem,
+    Queue,
+    ResolvedRepo,
+    Server,
+    Spec,
+)
+from services.common.models.errors import BinderyError
 from services.common.web.problems import RESPONSES
 from services.gateway.edge.request_scope import base_url, client_ip
 from services.gateway.edge.sessions import principal
 from services.gateway.launches.landing import landing_url
 from services.gateway.routes.dependencies import Context
+from services.gateway.routes.logs import Excerpt, log_response
 from services.gateway.streaming.launch_stream import LaunchPosition
 
 router = APIRouter(prefix="/api/v1/launches", tags=["launches"], responses=RESPONSES)
@@ -24,6 +36,9 @@ class LaunchRequest(Spec):
     resource_class: str | None = Field(None, max_length=64, description="One of the resource classes on offer.")
     detached: bool = Field(False, description="Whether the launch goes on when nobody follows it.")
     rebuild: str | None = Field(None, max_length=64, description="The failed build to build again.")
+    credential: GitCredential | None = Field(
+        None, description="What reads a private repository: used for this launch alone, and never shown."
+    )
 
 
 class LaunchView(Contract):
@@ -107,7 +122,8 @@ async def create_launch(
         client_ip=client_ip(request),
         launch_host=base_url(request),
         idempotency_key=idempotency_key,
-        body_hash=hashlib.sha256(launch_request.model_dump_json().encode()).hexdigest(),
+        body_hash=hashlib.sha256(launch_request.model_dump_json(exclude={"credential"}).encode()).hexdigest(),
+        login=launch_request.credential,
     )
 
     response.headers["Location"] = f"/api/v1/launches/{launch.launch_id}"
@@ -121,6 +137,15 @@ async def get_launch(launch_id: str, request: Request, context: Context) -> Laun
     """Return one launch."""
     launch = await context.launches.read(launch_id, principal(request))
     return LaunchView.of(launch, await context.launches.server(launch))
+
+
+@router.get("/{launch_id}/log", response_class=Response)
+async def get_launch_log(launch_id: str, request: Request, context: Context, excerpt: Excerpt) -> Response:
+    """Return the log of the launch's build so far: that of a private repository is at this address alone."""
+    launch = await context.launches.read(launch_id, principal(request))
+    if not launch.build_id:
+        raise BinderyError("not_found", "Nothing was built for this launch so far: there is no log.")
+    return await log_response(context, launch.build_id, excerpt)
 
 
 @router.get("/{launch_id}/events", response_class=Response)

@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request
 from pydantic import Field
 
-from services.common.models import Contract, Spec, Visibility
+from services.common.models import Contract, ResolveRequest, Spec, Visibility
 from services.common.web.problems import RESPONSES
 from services.gateway.edge.request_scope import base_url
 from services.gateway.launches.addresses.address import ADDRESS_MAX_LENGTH
@@ -91,10 +91,11 @@ async def providers(types: RepositoryTypes) -> list[ProviderView]:
 
 
 @router.post("/resolve")
-async def resolve(spec: Spec, request: Request, context: Context, types: RepositoryTypes) -> ResolvedLink:
+async def resolve(question: ResolveRequest, request: Request, context: Context, types: RepositoryTypes) -> ResolvedLink:
     """Return what a link means now, and launch nothing: no image is looked for, and none is built."""
-    repository_type(types, spec.provider).check(spec.spec)
-    repo = await context.backends.resolve(spec)
+    repository_type(types, question.provider).check(question.spec)
+    spec = Spec(provider=question.provider, spec=question.spec)
+    repo = await context.backends.resolve(spec, question.credential)
     exact = Link(Spec(provider=repo.provider, spec=repo.resolved_spec))
     return ResolvedLink(
         provider=repo.provider,

@@ -6,6 +6,7 @@ from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 
+from services.common.models import GitCredential
 from services.resolver.forges.limits import Allowance
 
 
@@ -73,6 +74,12 @@ class Credentials:
     def allowances(self) -> list[Allowance]:
         """What is left of each of which that is known."""
         return [credential.allowance for credential in self._credentials if credential.allowance]
+
+
+def of_login(login: GitCredential, scheme: str) -> Credential:
+    """Return the credential of somebody's own login: with a user name by HTTP's own way, else as a token."""
+    password = login.password.get_secret_value()
+    return basic(login.username, password) if login.username else Credential({"Authorization": f"{scheme} {password}"})
 
 
 def basic(user: str, password: str) -> Credential:

@@ -1,9 +1,10 @@
 """The HTTP API of one forge or archive, as every provider asks it."""
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 from prometheus_client import Gauge
@@ -63,6 +64,7 @@ class Forge:
         self._host = host
         self._headers = headers or {}
         self._credentials = Credentials(credentials)
+        self._is_operators_own = True
         self._breaker = CircuitBreaker(failures=settings.forge_failures_max, open_seconds=settings.forge_pause_seconds)
         policy = settings.networks
         if host.is_operators and (name := plain_host(urlsplit(host.url).hostname or "")):
@@ -85,8 +87,19 @@ class Forge:
     @property
     def remaining(self) -> int | None:
         """The requests that the API still answers until its limits begin anew; None as long as nothing is known."""
-        known = self._credentials.allowances
+        known = self._credentials.allowances if self._is_operators_own else []
         return sum(each.remaining for each in known) if known else None
+
+    def on_behalf_of(self, credential: Credential) -> Self:
+        """Return a client of the same API, by the same connections, with somebody's own credential in place of ours.
+
+        It learns of limits by itself, and is not closed.
+        """
+        theirs = copy.copy(self)
+        theirs._credentials = Credentials([credential])
+        theirs._is_operators_own = False
+        theirs._is_clients_owner = False
+        return theirs
 
     async def get(self, path: str, *, etag: str = "", max_bytes: int = REPLY_BYTES) -> Reply:
         """Return the reply to a GET of `path`, which begins with a slash and is percent-encoded.
@@ -110,6 +123,8 @@ class Forge:
             credential.limit(wait, is_refused=reply.status == 401)
             log.warning("forge_refuses_credential", forge=self._host.label, status=reply.status, seconds=round(wait))
 
+        if self._credentials.are_refused and not self._is_operators_own:
+            raise BinderyError("forbidden", f"{self.name} does not accept the credential that came with the request.")
         if self._credentials.are_refused:
             raise BinderyError("provider_unavailable", f"{self.name} does not accept the credentials of this Bindery.")
         raise self._rate_limited()
@@ -154,7 +169,7 @@ class Forge:
     def _tell_allowance(self) -> None:
         """Update the metric of what is left of the limits, and log it: the louder, the less is left."""
         known = self._credentials.allowances
-        if not known:
+        if not known or not self._is_operators_own:
             return
         remaining = sum(each.remaining for each in known)
         limit = sum(each.limit for each in known)

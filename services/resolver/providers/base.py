@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from services.common.models import ResolvedRepo, Site, Spec
+from services.common.models import GitCredential, ResolvedRepo, Site, Spec
 from services.common.models.errors import BinderyError
 from services.resolver.settings import ResolverSettings
 
@@ -30,9 +30,9 @@ class Provider(ABC):
     A subclass sets `prefix` and `name`, or both in `instances` if there may be several of it, and implements
     `display_config` and `resolve`. One that can tell whether an answer has changed is a `RevalidatingProvider`. A
     provider of repositories that have more than one link also overrides `also_known_as` and `repository_of`; one whose
-    pages people copy addresses of, `sites` and `existing_refs`; one that has credentials, `credentials_id`; one that
-    holds connections open, `aclose`. There is one instance for each prefix in each resolver process, and its methods
-    run concurrently.
+    pages people copy addresses of, `sites` and `existing_refs`; one that has credentials, `credentials_id`; one of
+    private repositories, `on_behalf_of`; one that holds connections open, `aclose`. There is one instance for each
+    prefix in each resolver process, and its methods run concurrently.
 
     Every address that a user typed, or that an answer leads to, is reached through `services.common.git.remote` or
     `services.common.net.outbound`, which refuse private networks.
@@ -118,6 +118,14 @@ class Provider(ABC):
         Raise `BinderyError`, as `resolve` does.
         """
         raise BinderyError("bad_spec", f"The branches and tags of a {self.name} repository can't be asked for.")
+
+    def on_behalf_of(self, login: GitCredential) -> "Provider":
+        """Return this provider as it is for the holder of a login, who may see more than everybody does.
+
+        It shares the connections of this one, and is not closed. Raise `BinderyError("bad_request")` for a provider
+        that has no private repositories.
+        """
+        raise BinderyError("bad_request", f"{self.name} is read without a credential: launch the link without one.")
 
     async def aclose(self) -> None:  # noqa: B027 - most providers hold nothing open
         """Close the connections that the provider holds open."""

@@ -1,17 +1,18 @@
 """Repositories on Bitbucket Cloud. Spec: `<workspace>/<repo>/<ref>`; the ref may hold slashes."""
 
+import copy
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 from urllib.parse import quote, unquote, urlsplit
 
 from services.common.git.remote import Listing, is_full_sha
 from services.common.git.words import printable
-from services.common.models import ResolvedRepo, Site, Spec, Visibility
+from services.common.models import GitCredential, ResolvedRepo, Site, Spec, Visibility
 from services.common.models.errors import BinderyError
 from services.common.net.http import only_dict
 from services.common.net.reply import Reply
-from services.resolver.forges.credentials import Credential, basic
+from services.resolver.forges.credentials import Credential, basic, of_login
 from services.resolver.forges.forge import Forge, ForgeHost, json_of
 from services.resolver.git_refs import existing_refs, list_git_refs, names_of
 from services.resolver.providers.base import Provider, checked_ref
@@ -171,6 +172,12 @@ class Bitbucket(Provider):
         """Ask by git."""
         path, _ = self._parts(f"{repository}/HEAD")
         return await existing_refs(f"{self._url}/{path}", refs, self.settings)
+
+    def on_behalf_of(self, login: GitCredential) -> Self:
+        """See `Provider`."""
+        theirs = copy.copy(self)
+        theirs._api = self._api.on_behalf_of(of_login(login, "Bearer"))
+        return theirs
 
     async def aclose(self) -> None:
         """Close the API client's connections."""

@@ -1,15 +1,18 @@
 """Any git repository that answers over HTTP. Spec: `<percent-encoded URL>/<ref>`."""
 
+import copy
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 from urllib.parse import quote, unquote, urlsplit
 
-from services.common.git.remote import WEB, git_url, is_full_sha
+from services.common.git.logins import scoped_login
+from services.common.git.remote import WEB, Listing, git_url, is_full_sha
 from services.common.git.repository_url import canonical_url, plain_url
 from services.common.git.words import printable
-from services.common.models import ResolvedRepo, Site, Spec, Visibility
+from services.common.models import GitCredential, ResolvedRepo, Site, Spec, Visibility
 from services.common.models.errors import BinderyError
+from services.common.net.credential import ScopedCredential
 from services.common.net.outbound import goes_by_proxy
 from services.common.service.redaction import quotable
 from services.resolver.git_refs import existing_refs, list_readable_refs, names_of
@@ -34,6 +37,13 @@ class Git(Provider):
         super().__init__(settings)
         self.policy = settings.networks
         self.proxy = settings.proxy
+        self._login: GitCredential | None = None
+
+    def on_behalf_of(self, login: GitCredential) -> Self:
+        """See `Provider`."""
+        theirs = copy.copy(self)
+        theirs._login = login
+        return theirs
 
     @property
     def credentials_id(self) -> str:
@@ -69,8 +79,8 @@ class Git(Provider):
         sha, reached, visibility = ref.lower(), url, Visibility.PUBLIC
         if not is_full_sha(ref):
             sha, reached, visibility = await self._look_up(url, ref)
-        elif self.settings.credential_for(url):
-            _, visibility = await list_readable_refs(url, "HEAD", settings=self.settings)
+        elif self._credential(url):
+            _, visibility = await self._list(url, "HEAD")
         else:
             await self._check_address(url)
 
@@ -138,9 +148,19 @@ class Git(Provider):
         if parts.hostname and not by_proxy:
             await self.policy.addresses(parts.hostname, parts.port or 0)
 
+    def _credential(self, url: str) -> ScopedCredential | None:
+        """Return the credential for a repository: that of the request, or the operator's."""
+        if self._login:
+            return scoped_login(self._login, url, provider=self.prefix)
+        return self.settings.credential_for(url)
+
+    async def _list(self, url: str, *patterns: str) -> tuple[Listing, Visibility]:
+        """Return the refs of a repository that match, and who may read it."""
+        return await list_readable_refs(url, *patterns, settings=self.settings, credential=self._credential(url))
+
     async def _look_up(self, url: str, ref: str) -> tuple[str, str, Visibility]:
         """Return the commit that `ref` names, the URL at which the repository was reached, and who may read it."""
-        listing, visibility = await list_readable_refs(url, ref, f"{ref}^{{}}", settings=self.settings)
+        listing, visibility = await self._list(url, ref, f"{ref}^{{}}")
 
         for name in names_of(ref):
             if sha := listing.refs.get(f"{name}^{{}}") or listing.refs.get(name):
@@ -151,7 +171,7 @@ class Git(Provider):
         """Return a sentence for a ref that is not there: a typing error, an empty repository, or a HEAD to nowhere."""
         sentence = f"There is no branch, tag or commit {printable(ref)} in {url}."
         try:
-            listing, _ = await list_readable_refs(url, settings=self.settings)
+            listing, _ = await self._list(url)
         except BinderyError:  # too many refs for one answer, or a server that has just failed
             return sentence
 

@@ -1,19 +1,20 @@
 """Repositories on a Gitea or Forgejo, as Codeberg. Spec: `<host>/<owner>/<repo>/<ref>`; the ref may hold slashes."""
 
+import copy
 import hashlib
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 from urllib.parse import quote, unquote
 
 from services.common.git.forge_settings import token_list
 from services.common.git.host_settings import HostSettings
 from services.common.git.remote import is_full_sha
 from services.common.git.words import printable
-from services.common.models import ResolvedRepo, Site, Spec, Visibility
+from services.common.models import GitCredential, ResolvedRepo, Site, Spec, Visibility
 from services.common.models.errors import BinderyError
 from services.common.net.reply import Reply
-from services.resolver.forges.credentials import Credential
+from services.resolver.forges.credentials import Credential, of_login
 from services.resolver.forges.forge import Forge, ForgeHost, json_of
 from services.resolver.git_refs import existing_refs
 from services.resolver.providers.base import Provider, checked_ref
@@ -134,6 +135,12 @@ class Gitea(Provider):
         host, path, _ = self._parts(f"{repository}/HEAD")
         return await existing_refs(f"{host.url}/{path}", refs, self.settings)
 
+    def on_behalf_of(self, login: GitCredential) -> Self:
+        """See `Provider`."""
+        theirs = copy.copy(self)
+        theirs._hosts = {name: host.on_behalf_of(login) for name, host in self._hosts.items()}
+        return theirs
+
     async def aclose(self) -> None:
         """Close the API clients' connections."""
         for host in self._hosts.values():
@@ -170,6 +177,12 @@ class _Host:
             settings,
             credentials=[Credential({"Authorization": f"token {token}"}) for token in token_list(host.token)],
         )
+
+    def on_behalf_of(self, login: GitCredential) -> Self:
+        """Return this host as it is for the holder of a login."""
+        theirs = copy.copy(self)
+        theirs.api = self.api.on_behalf_of(of_login(login, "token"))
+        return theirs
 
     async def visibility(self, path: str) -> Visibility:
         """Return who may read a repository: everybody, if we were shown it without a token."""

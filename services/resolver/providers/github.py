@@ -1,8 +1,9 @@
 """Repositories on GitHub, or on a GitHub Enterprise server. Spec: `<user>/<repo>/<ref>`; the ref may hold slashes."""
 
+import copy
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 from urllib.parse import quote, unquote, urlsplit
 
 from prometheus_client import Gauge
@@ -10,10 +11,10 @@ from prometheus_client import Gauge
 from services.common.git.forge_settings import token_list
 from services.common.git.remote import is_full_sha
 from services.common.git.words import printable
-from services.common.models import ResolvedRepo, Site, Spec, Visibility
+from services.common.models import GitCredential, ResolvedRepo, Site, Spec, Visibility
 from services.common.models.errors import BinderyError
 from services.common.net.reply import Reply
-from services.resolver.forges.credentials import Credential, basic
+from services.resolver.forges.credentials import Credential, basic, of_login
 from services.resolver.forges.forge import Forge, ForgeHost, json_of
 from services.resolver.git_refs import existing_refs
 from services.resolver.providers.base import Resolved, RevalidatingProvider, checked_ref
@@ -199,6 +200,13 @@ class GitHub(RevalidatingProvider):
         """Ask by git: the API would need a request for each ref, and its limit is lower."""
         user, repo, _ = self._parts(f"{repository}/HEAD")
         return await existing_refs(f"{self.settings.github_url}/{user}/{repo}", refs, self.settings)
+
+    def on_behalf_of(self, login: GitCredential) -> Self:
+        """See `Provider`."""
+        theirs = copy.copy(self)
+        theirs._api = self._api.on_behalf_of(of_login(login, "token"))
+        theirs._has_token = True
+        return theirs
 
     async def aclose(self) -> None:
         """Close the API client's connections."""

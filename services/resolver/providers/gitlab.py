@@ -1,15 +1,16 @@
 """Projects on a GitLab. Spec: `<percent-encoded path>/<ref>`; the path may have nested groups, the ref slashes."""
 
+import copy
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 from urllib.parse import quote, unquote, urlsplit
 
 from services.common.git.forge_settings import token_list
 from services.common.git.host_settings import HostSettings
 from services.common.git.remote import is_full_sha
 from services.common.git.words import printable
-from services.common.models import ResolvedRepo, Site, Spec, Visibility
+from services.common.models import GitCredential, ResolvedRepo, Site, Spec, Visibility
 from services.common.models.errors import BinderyError
 from services.common.net.reply import Reply
 from services.resolver.forges.credentials import Credential
@@ -164,6 +165,13 @@ class GitLab(RevalidatingProvider):
         """Ask by git: the API would need a request for each ref."""
         _, path, _ = self._parts(f"{repository}/HEAD")
         return await existing_refs(f"{self._url}/{path}.git", refs, self.settings)
+
+    def on_behalf_of(self, login: GitCredential) -> Self:
+        """See `Provider`."""
+        theirs = copy.copy(self)
+        token = login.password.get_secret_value()  # its API knows no user names beside tokens
+        theirs._api = self._api.on_behalf_of(Credential({"Authorization": f"Bearer {token}"}))
+        return theirs
 
     async def aclose(self) -> None:
         """Close the API client's connections."""

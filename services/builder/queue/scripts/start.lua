@@ -1,4 +1,5 @@
 -- include services/common/streams/scripts/shared/queue.lua
+-- include services/builder/queue/scripts/shared/credentials.lua
 -- Begin attempt n+1 at an image, only while attempt n is the current one and has ended; join a live attempt instead.
 -- KEYS 1 number of the image's current attempt
 --      2 waiting builds
@@ -19,6 +20,7 @@
 --     13 channel that wakes the builders
 --     14 id of the request
 --     15 API client that wants the build for itself, '' for a launch
+--     16 id of a credential for the repository, '' without one
 -- An entry of the stream has: n number of the write that appended it, l events before it, b bytes before it, d payload.
 -- Answers a word and the number of the attempt: 'started', 'live' (joined), 'moved' (n is another) or 'full'.
 local attempt_key = KEYS[1]
@@ -40,6 +42,7 @@ local resolved_repo = ARGV[12]
 local wake_channel = ARGV[13]
 local request_id = ARGV[14]
 local client = ARGV[15]
+local credential = ARGV[16]
 
 local n = tonumber(redis.call('GET', attempt_key) or lowest_n)
 local function key(number, rest) return prefix .. ':{b:' .. image_key .. '-' .. number .. '}:' .. rest end
@@ -47,6 +50,7 @@ local function key(number, rest) return prefix .. ':{b:' .. image_key .. '-' .. 
 local current = redis.call('HMGET', key(n, 'record'), 'state', 'final')
 if current[1] and current[2] ~= '1' then
   if launch_ref ~= '' then redis.call('SADD', key(n, 'waiters'), launch_ref) end
+  add_credential(key(n, 'record'), credential)
   return {'live', tostring(n)}
 end
 if n ~= expected_n then return {'moved', tostring(n)} end
@@ -60,6 +64,7 @@ redis.call('HSET', key(n, 'record'), 'v', '1', 'epoch', '0', 'claim', '', 'owner
   'bytes', #payload, 'live', #payload, 'request_id', request_id, 'launch_ref', launch_ref)
 if launch_ref ~= '' then redis.call('SADD', key(n, 'waiters'), launch_ref) end
 if client ~= '' then redis.call('HSET', key(n, 'record'), 'detached', client) end
+add_credential(key(n, 'record'), credential)
 
 -- Start-time fair queueing: a repository's next build starts after its last one, and none before the virtual now.
 local virtual_now = tonumber(redis.call('HGET', repos_key, ':now') or '') or 0

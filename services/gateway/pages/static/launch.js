@@ -131,9 +131,9 @@ async function end(event) {
   else await reloadSituation();
 }
 
-function linkRawLog(buildId) {
+function linkRawLog(path) {
   const link = document.getElementById("raw-log");
-  link.href = `/api/v1/builds/${encodeURIComponent(buildId)}/log`;
+  link.href = path;
   link.hidden = false;
 }
 
@@ -144,7 +144,7 @@ function onClick(click) {
 }
 
 function onEvent(event, id) {
-  if (event.build_id) linkRawLog(event.build_id);
+  if (event.log) linkRawLog(event.log);
   if (event.phase === "gap") {
     view.write(`\n… ${event.lines ?? "Some"} lines are missing here …\n`);
     return false;

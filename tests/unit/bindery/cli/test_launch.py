@@ -1,5 +1,6 @@
 """`bindery launch`: progress on standard error, the address alone on standard output."""
 
+import io
 import json
 
 import pytest
@@ -19,6 +20,21 @@ def test_launch_prints_progress_and_then_the_address_alone(
     body, key = gateway.posts[0]
     assert body == {"provider": "gh", "spec": "jupyterhub/requirements/HEAD", "path": "a.ipynb"}
     assert len(key or "") == 36
+
+
+def test_a_token_for_a_private_repository_is_read_from_standard_input(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gateway.streams = [event(1, READY)]
+    monkeypatch.setattr("sys.stdin", io.StringIO("a-token\nand more\n"))
+    options = ["--token-stdin", "--username", "ann", "--gateway", gateway.url]
+    assert main(["launch", "gh/ann/thesis/HEAD", *options]) == 0
+    body, _ = gateway.posts[0]
+    assert body["credential"] == {"username": "ann", "password": "a-token"}
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    assert main(["launch", "gh/ann/thesis/HEAD", *options]) != 0
+    assert "There is no token on standard input" in capsys.readouterr().err
+    assert len(gateway.posts) == 1
 
 
 def test_a_broken_stream_is_resumed_and_every_line_seen_once(

@@ -226,10 +226,10 @@ async def test_nothing_is_left_of_a_queue_that_is_empty(redis: Redis, valkey: Va
 async def test_nobody_joins_the_waiters_of_a_build_that_has_ended(redis: Redis, valkey: Valkey, tmp_path: Path) -> None:
     async with open_builder(valkey, tmp_path) as builder:
         build = await builder.request_build("repo", launch_ref="first")
-        await builder.attempts.join(build.build_id or "", "second")
+        await builder.attempts.join(build.build_id or "", request_for("repo", "a", "second"))
         assert await redis.scard(builder.context.keys.waiters(build.build_id or "")) == 2
         await builder.end(build)
-        await builder.attempts.join(build.build_id or "", "third")
+        await builder.attempts.join(build.build_id or "", request_for("repo", "a", "third"))
         assert not await redis.exists(builder.context.keys.waiters(build.build_id or ""))
 
 

@@ -194,7 +194,7 @@ async def test_a_build_that_nobody_waits_for_is_noted_until_somebody_does(
         build = await builder.request_build("repo", launch_ref="one")
         build_id = build.build_id or ""
         abandoned = builder.context.keys("{queue}:abandoned")
-        await builder.attempts.join(build_id, "two")
+        await builder.attempts.join(build_id, request_for("repo", "a", "two"))
         await builder.attempts.leave(build_id, "one", stop=True)
         assert not await redis.zcard(abandoned)
         await builder.attempts.leave(build_id, "two", stop=True)
@@ -202,7 +202,7 @@ async def test_a_build_that_nobody_waits_for_is_noted_until_somebody_does(
         assert due
         assert due / 1000 > time.time() + builder.settings.build_cancel_grace_seconds - 5
         await builder.attempts.start(image_of("repo", "a"), request_for("repo", "a", "three"))
-        await builder.attempts.join(build_id, "three")
+        await builder.attempts.join(build_id, request_for("repo", "a", "three"))
         assert not await redis.zcard(abandoned)
 
 

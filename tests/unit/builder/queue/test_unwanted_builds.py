@@ -11,7 +11,7 @@ from services.builder.queue.attempts import Attempts, build_topic
 from services.common.models import BuildState
 from services.common.models.errors import BinderyError
 from services.common.service.loops import background_tasks
-from tests.support.in_process_builder import Builder, open_builder
+from tests.support.in_process_builder import Builder, open_builder, request_for
 from tests.support.metrics import sample
 from tests.support.polling import until
 from tests.support.valkey import Valkey, member_of
@@ -49,7 +49,7 @@ async def test_a_queued_build_that_the_last_launch_leaves_ends_and_its_log_is_ke
 async def test_a_launch_that_joins_in_time_keeps_the_build(builder: Builder) -> None:
     build = await builder.request_build("repo", launch_ref="one")
     await builder.attempts.leave(build.build_id or "", "one", stop=True)
-    await builder.attempts.join(build.build_id or "", "two")
+    await builder.attempts.join(build.build_id or "", request_for("repo", "a", "two"))
     await builder.sweep()
     assert (await builder.builds.read(build.build_id or "")).is_live
     assert not await cancel_flag(builder, build.build_id)
@@ -71,7 +71,7 @@ async def test_a_launch_that_joins_and_leaves_while_a_round_runs_gives_the_build
         monkeypatch.undo()
         long_grace = builder.settings.model_copy(update={"build_cancel_grace_seconds": 3600.0})
         another = Attempts(builder.context, long_grace, builder.executor)
-        await another.join(build_id, "two")
+        await another.join(build_id, request_for("repo", "a", "two"))
         await another.leave(build_id, "two", stop=True)
 
     async def read_before(*args: Any) -> Any:
