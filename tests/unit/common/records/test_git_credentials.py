@@ -54,12 +54,12 @@ async def test_the_first_key_encrypts_and_each_decrypts(
     assert found == (LOGIN if is_readable else None)
 
 
-async def test_workers_alone_may_read_one(valkey: Valkey) -> None:
+async def test_workers_alone_may_read_one(own_valkey: Valkey) -> None:
     async with contextlib.AsyncExitStack() as stack:
         of = {
             user: (
                 await stack.enter_async_context(
-                    another_context(valkey, redis_url=valkey.url_of(user), service_token="t" * 32)
+                    another_context(own_valkey, redis_url=own_valkey.url_of(user), service_token="t" * 32)
                 )
             ).git_credentials
             for user in ("gateway", "builder", "worker", "launcher")
