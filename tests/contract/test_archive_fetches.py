@@ -85,7 +85,9 @@ async def test_several_files_of_a_record_keep_their_names(forge: Forge, fetching
     tree = await fetching.zenodo()
     assert set(tree) == {*FILES, "more.zip"}
     assert {name: tree[name] for name in FILES} == FILES
-    assert fetching.lines[0] == "Fetching 3 files of record 7 (1 KiB)"
+    assert fetching.lines == [
+        "Fetching 3 files of record 7 (1 KiB)", "1 of 3 files, 1 KiB", "2 of 3 files, 1 KiB",
+    ]  # fmt: skip
     assert not (fetching.target / ".git").exists()
 
 
@@ -315,11 +317,21 @@ async def test_a_transfer_that_fails_once_is_repeated(forge: Forge, fetching: Fe
     assert await fetching.zenodo() == {"a.txt": b"text"}
 
 
-async def test_a_server_that_asks_for_a_pause_of_a_day_is_not_waited_for(forge: Forge, fetching: Fetching) -> None:
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("/zenodo/records/7/files", "127.0.0.1 answered 429."),
+        ("/zenodo/records/7/files/a.txt/content", "a.txt: 127.0.0.1 answered 429."),
+    ],
+)
+async def test_a_server_that_asks_for_a_pause_of_a_day_is_not_waited_for(
+    forge: Forge, fetching: Fetching, path: str, words: str
+) -> None:
     serve_zenodo(forge, "7", {"a.txt": b"text"})
-    forge.pages["/zenodo/records/7/files"] = Page(429, {"Retry-After": "86400"})
+    forge.pages[path] = Page(429, {"Retry-After": "86400"})
     failed = await fetching.fails("Zenodo", "https://zenodo.org/records/7", "7")
-    assert (failed.code, failed.message) == ("fetch_failed", "127.0.0.1 answered 429.")
+    assert (failed.code, failed.message) == ("fetch_failed", words)
+    assert sum(request.path == path for request in forge.requests) == 1
 
 
 @pytest.mark.parametrize(

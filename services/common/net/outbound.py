@@ -108,7 +108,9 @@ class CheckedClient:
         as `get` does, also while the body is read.
         """
         async with self._answer(url, {**(headers or {}), **own_headers}, confined=own_headers) as (final, response):
-            yield Download(response.status, final.host, response.aiter_stream())
+            yield Download(
+                status=response.status, host=final.host, headers=_headers(response), chunks=response.aiter_stream()
+            )
 
     async def follow(self, url: str, *, headers: Mapping[str, str] | None = None, body_bytes: int = 0) -> CheckedUrl:
         """Follow the redirects of `url` to their end, and read a body of at most `body_bytes` there.

@@ -1,7 +1,7 @@
 """The reply to an HTTP request, whichever client sent it."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,10 +37,14 @@ class ReplyTooLargeError(BinderyError):
         super().__init__("provider_unavailable", f"{host} sent more than {max_bytes} bytes.")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Download:
-    """A reply whose body is read as it arrives: its status, the host that sent it, and the parts of the body."""
+    """A reply whose body is read as it arrives: its status, the host that sent it, and the parts of the body.
+
+    The names of `headers` are in lower case.
+    """
 
     status: int
     host: str
+    headers: Mapping[str, str]
     chunks: AsyncIterator[bytes]

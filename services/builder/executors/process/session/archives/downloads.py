@@ -75,7 +75,7 @@ class Downloads:
         try:
             async with self.client.download(file.url, own_headers={}) as reply:
                 if reply.status != 200:
-                    raise refusal(reply.status, reply.host, "it")
+                    raise refusal(reply.status, reply.host, "it", retry_after=reply.headers.get("retry-after", ""))
                 with target.open("wb") as content:
                     async for chunk in reply.chunks:
                         received_bytes += len(chunk)

@@ -43,7 +43,7 @@ def unpack_zip(path: Path, tree: NewTree, budget: Budget, *, name: str) -> None:
         with zipfile.ZipFile(packed) as archive:
             for entry in archive.infolist():
                 budget.take_file()
-                if entry.is_dir():
+                if entry.filename.endswith("/"):
                     tree.add_folder(entry.filename)
                 else:
                     _unpack_entry(archive, entry, tree, budget)

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from time import monotonic
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.builder.executors.process.session.archives import budget as budgets
@@ -43,6 +43,7 @@ ODD_PARTS = st.sampled_from(
     ]
 )
 NAMES = st.lists(ODD_PARTS | st.text(max_size=5), min_size=1, max_size=5).map("/".join)
+SAME_EACH_TIME = settings(max_examples=100, deadline=None, derandomize=True, database=None)
 
 
 def packed(tmp_path: Path, content: bytes) -> Path:
@@ -155,6 +156,14 @@ def test_a_content_that_is_not_what_the_list_says_is_refused(tmp_path: Path, tre
     assert refused(packed(tmp_path, bytes(content)), tree).detail == "x.zip can't be unpacked: it is damaged."
 
 
+def test_an_entry_without_a_name_is_refused(tmp_path: Path, tree: NewTree) -> None:
+    content = bytearray(zipped({"a": b"x"}))
+    entry = content.index(b"PK\x01\x02")
+    content[entry + 28] = 0  # the length of its name
+    content[entry + 30] = 1  # and that of what follows
+    assert refused(packed(tmp_path, bytes(content)), tree).code == "build_failed"
+
+
 def test_of_two_entries_of_one_name_the_later_one_is_kept(tmp_path: Path, tree: NewTree) -> None:
     content = io.BytesIO()
     with warnings.catch_warnings(action="ignore"), zipfile.ZipFile(content, "w") as archive:
@@ -176,6 +185,7 @@ def test_unpacking_ends_with_its_time(tmp_path: Path, tree: NewTree) -> None:
 
 
 @pytest.mark.slow
+@SAME_EACH_TIME
 @given(st.dictionaries(NAMES, st.binary(max_size=3), min_size=1, max_size=4))
 def test_whatever_the_names_nothing_is_written_outside(files: dict[str, bytes]) -> None:
     content = io.BytesIO()
@@ -189,6 +199,7 @@ def test_whatever_the_names_nothing_is_written_outside(files: dict[str, bytes]) 
 
 
 @pytest.mark.slow
+@SAME_EACH_TIME
 @given(st.data())
 def test_a_damaged_file_is_unpacked_or_refused(data: st.DataObject) -> None:
     content = bytearray(zipped({"a/b": b"x" * 50, "c": bytes(200)}))
