@@ -15,12 +15,12 @@ from services.builder.executors.process.session.archives.listing import (
     entries_of,
     has_changed,
     not_understood,
+    object_in,
     size_of,
     text_of,
     unnamed_checksum,
 )
 from services.builder.executors.process.session.spec import BuildSpec
-from services.common.net.http import only_dict
 from services.common.service.times import epoch_seconds
 
 
@@ -36,7 +36,7 @@ async def list_dataset(spec: BuildSpec, api: ArchiveApi, say: Say) -> Listing:
         path = f"activity_data_show?id={quote(activity, safe='')}&object_type=package"
 
     answer = await api.get(f"{page.scheme}://{page.netloc}{before}/api/3/action/{path}", name)
-    package = only_dict(answer.get("result"))
+    package = object_in(answer, "result")
     if spec.ref != f"{dataset}.v{_changed_at(package, host)}":
         raise has_changed(f"The {name} on {host}")
     entries = entries_of(package.get("resources"), host)

@@ -15,12 +15,12 @@ from services.builder.executors.process.session.archives.listing import (
     checksum_of,
     entries_of,
     not_understood,
+    object_in,
     size_of,
     text_of,
 )
 from services.builder.executors.process.session.spec import BuildSpec
 from services.common.models.errors import BinderyError
-from services.common.net.http import only_dict
 
 
 async def list_dataset(spec: BuildSpec, api: ArchiveApi, say: Say) -> Listing:
@@ -37,13 +37,13 @@ async def list_dataset(spec: BuildSpec, api: ArchiveApi, say: Say) -> Listing:
     name = f"version {version} of dataset {persistent_id}"
     path = f"/api/datasets/:persistentId/versions/{quote(version, safe='')}"
     answer = await api.get(f"{root}{path}?persistentId={quote(persistent_id, safe='/:')}", name)
-    entries = entries_of(only_dict(answer.get("data")).get("files"), host)
+    entries = entries_of(object_in(answer, "data").get("files"), host)
     return Listing(name=name, files=tuple(_file(entry, root, host) for entry in entries))
 
 
 def _file(entry: dict[str, Any], root: str, host: str) -> RemoteFile:
     """Return a file of a dataset; of a table that Dataverse has converted, the one that was deposited."""
-    stored = only_dict(entry.get("dataFile"))
+    stored = object_in(entry, "dataFile")
     label = text_of(entry, "label", host)
     number = stored.get("id")
     if not isinstance(number, int):
@@ -56,7 +56,7 @@ def _file(entry: dict[str, Any], root: str, host: str) -> RemoteFile:
     folder = entry.get("directoryLabel") or ""
     original_name = stored.get("originalFileName")
     is_converted = bool(original_name or stored.get("tabularData"))
-    sum_of_stored = only_dict(stored.get("checksum"))
+    sum_of_stored = object_in(stored, "checksum")
     checksum = checksum_of(str(sum_of_stored.get("type")), sum_of_stored.get("value"))
     return RemoteFile(
         path=f"{folder}/{original_name or label}" if folder else str(original_name or label),

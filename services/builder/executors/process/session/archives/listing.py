@@ -90,6 +90,12 @@ def text_of(entry: dict[str, Any], name: str, archive: str) -> str:
     return value
 
 
+def object_in(entry: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return the JSON object by that name in an entry; an empty one if there is none."""
+    value = entry.get(name)
+    return value if isinstance(value, dict) else {}
+
+
 def entries_of(value: object, archive: str) -> list[dict[str, Any]]:
     """Return a list of JSON objects. Raise `BinderyError("fetch_failed")` for anything else."""
     if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):

@@ -14,11 +14,11 @@ from services.builder.executors.process.session.archives.listing import (
     Say,
     checksum_of,
     entries_of,
+    object_in,
     size_of,
     text_of,
 )
 from services.builder.executors.process.session.spec import BuildSpec
-from services.common.net.http import only_dict
 
 _ARCHIVE = "Zenodo"
 
@@ -31,7 +31,7 @@ async def list_record(spec: BuildSpec, api: ArchiveApi, say: Say) -> Listing:
     files = tuple(
         RemoteFile(
             path=text_of(entry, "key", _ARCHIVE),
-            url=text_of(only_dict(entry.get("links")), "content", _ARCHIVE),
+            url=text_of(object_in(entry, "links"), "content", _ARCHIVE),
             size_bytes=size_of(entry.get("size")),
             checksum=_checksum(entry.get("checksum")),
         )

@@ -114,6 +114,12 @@ def test_a_process_that_is_forked_finds_all_prepared(
     assert (tmp_path / "checkout" / "a.txt").read_text() == "one"
 
 
+def test_sessions_are_forked_from_a_process_without_the_libraries_of_services() -> None:
+    code = "import sys; from services.builder.executors.process.session import fork_server; print(*sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT, capture_output=True, text=True, check=True)
+    assert {"aiohttp", "prometheus_client", "redis", "fastapi"} & set(result.stdout.split()) == set()
+
+
 async def test_limits_are_those_of_the_settings(forge: Forge, tmp_path: Path) -> None:
     url, sha = tagged_package(forge)
     settings = LOCAL.model_copy(update={"max_history_bytes": 0, "max_lfs_bytes": 0})
