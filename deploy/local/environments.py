@@ -115,6 +115,9 @@ class Environments:
             }
             return redis | secret | hub
 
+        if kind == "resolver":
+            return redis | {"BINDERY_POLICY_DIR": str(self.settings.data_dir / "policy")}
+
         return redis
 
     def _kubeconfig(self) -> dict[str, str]:

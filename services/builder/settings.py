@@ -27,7 +27,8 @@ class BuilderSettings(RegistrySettings, ForgeSettings, ArchiveAddresses):
     )
     operator_token: SecretStr = Field(
         SecretStr(""),
-        description="Token (Bindery-Operator-Token) that may cancel builds which launches wait for; empty: nobody may.",
+        description="Token (Bindery-Operator-Token) that may cancel builds which launches wait for; empty: nobody may. "
+        "The resolver's has to be the same.",
     )
     keepalive_seconds: float = Field(25.0, gt=0, description="Time between two signs of life of a silent stream.")
     build_timeout_seconds: float = Field(

@@ -18,12 +18,12 @@ from services.gateway.pages.error_pages import install_error_pages
 from services.gateway.pages.renderer import Pages
 from services.gateway.pages.static_assets import StaticAssets
 from services.gateway.refusals import RefusalRenderer
-from services.gateway.routes import builds, facade, launches, links, pages
+from services.gateway.routes import builds, facade, launches, links, pages, policy
 from services.gateway.settings import GatewaySettings
 
 log = get_logger(__name__)
 
-ROUTERS = [facade.router, launches.router, builds.router, links.router, pages.router]
+ROUTERS = [facade.router, launches.router, builds.router, links.router, policy.router, pages.router]
 
 
 def create_app(settings: GatewaySettings) -> FastAPI:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from services.common.models import (
     Build,
     BuildRequest,
+    Contract,
     GitCredential,
     RefAnswer,
     RefQuestion,
@@ -110,6 +111,20 @@ class Backends:
         """Return the configured providers, in BinderHub's shape of `/api/repoproviders`, each with its `sites`."""
         configs: list[dict[str, Any]] = (await self.resolver.call("GET", "/providers")).json()
         return configs
+
+    async def ask_policy(
+        self,
+        method: str,
+        path: str,
+        *,
+        operator_token: str,
+        params: dict[str, str] | None = None,
+        body: Contract | None = None,
+    ) -> Reply:
+        """Call the resolver's API of the policy for a client, who has to be the operator. Raise `BinderyError`."""
+        headers = {OPERATOR_HEADER: operator_token} if operator_token else None
+        content = body.model_dump_json() if body else None
+        return await self.resolver.call(method, f"/policy{path}", params=params, headers=headers, content=content)
 
     # Builder
 

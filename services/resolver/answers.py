@@ -91,8 +91,20 @@ class Answers:
             async with asyncio.timeout(REDIS_SECONDS):
                 return parse_answer(await self._redis.get(self._key(name)))
         except REDIS_AWAY:
-            own = self._own.get(name)
-            return own if own and clock.now() < own.asked_at + self._seconds(own) else None
+            return self._read_own(name)
+
+    async def read_with_policy(self, name: str) -> tuple[Answer | None, str | None]:
+        """Return what `read` does, and the id of the rules in force, in the same round trip; None if Redis is away."""
+        try:
+            async with asyncio.timeout(REDIS_SECONDS):
+                answer, rules_id = await self._redis.mget(self._key(name), self._keys("policy:resolver"))
+        except REDIS_AWAY:
+            return self._read_own(name), None
+        return parse_answer(answer), (rules_id or b"").decode(errors="replace")
+
+    def _read_own(self, name: str) -> Answer | None:
+        own = self._own.get(name)
+        return own if own and clock.now() < own.asked_at + self._seconds(own) else None
 
     def add(self, pipe: Pipeline, name: str, answer: Answer) -> None:
         """Have a pipeline store an answer, unless it is an error of the moment, which says nothing about the link."""

@@ -5,12 +5,14 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 
 from services.common.records.launch_cache import LaunchCache
-from services.common.redis.client import REDIS_UNAVAILABLE, connect
+from services.common.redis.client import connect
 from services.common.redis.health import redis_failure
 from services.common.redis.keys import Keys
 from services.common.redis.rights import Refusals, warn_if_shared
 from services.common.service.health import Health
+from services.common.service.loops import background_tasks
 from services.resolver.answers import Answers, Lifetimes
+from services.resolver.policy.live import LivePolicy, PolicyRedis
 from services.resolver.providers import load_providers
 from services.resolver.providers.base import Provider
 from services.resolver.resolver import Resolver, Shared
@@ -26,15 +28,15 @@ class ResolverContext:
     """The resolver's settings."""
     providers: Mapping[str, Provider]
     """Every provider by its prefix, in the order in which pages show them."""
-    launch_cache: LaunchCache
-    """The answers that other launches of the same link may reuse, in Redis."""
+    policy: LivePolicy
+    """The bans and allowances, which operators change."""
     resolver: Resolver
     """Resolves links by the providers."""
 
 
 @contextlib.asynccontextmanager
 async def open_resolver_context(settings: ResolverSettings, health: Health) -> AsyncIterator[ResolverContext]:
-    """Open the providers and Redis, and make the policy known to gateways; close both on exit.
+    """Open the providers and Redis, read the policy and make it known to gateways; close all on exit.
 
     The resolver works without Redis, which only saves requests: for later launches of the same link, and for other
     replicas that are asked about it at the same time. Health says when Redis is away all the same.
@@ -43,8 +45,10 @@ async def open_resolver_context(settings: ResolverSettings, health: Health) -> A
         providers = load_providers(settings)
         refusals = Refusals()
         redis = connect(settings, refusals=refusals)
+        subscriber = connect(settings, read_seconds=None, connections=2, refusals=refusals)
         health.add("Redis", lambda: redis_failure(redis, refusals, settings))
         stack.push_async_callback(redis.aclose)
+        stack.push_async_callback(subscriber.aclose)
         for provider in reversed(providers.values()):
             stack.push_async_callback(provider.aclose)
 
@@ -66,8 +70,14 @@ async def open_resolver_context(settings: ResolverSettings, health: Health) -> A
             flights=SharedFlights(redis, keys, wait_seconds=settings.resolve_share_seconds),
             launch_cache=launch_cache,
         )
-        resolver = Resolver(settings, providers, shared=shared)
-        with contextlib.suppress(*REDIS_UNAVAILABLE):  # otherwise the first repository that is stored says it
-            await launch_cache.set_policy(resolver.policy)
+        policy = LivePolicy(settings, providers, PolicyRedis(redis=redis, subscriber=subscriber, keys=keys))
+        health.add("Policy", policy.store.health_problem)
+        await policy.store.open()
+        await stack.enter_async_context(background_tasks(policy.run()))
 
-        yield ResolverContext(settings=settings, providers=providers, launch_cache=launch_cache, resolver=resolver)
+        yield ResolverContext(
+            settings=settings,
+            providers=providers,
+            policy=policy,
+            resolver=Resolver(settings, providers, policy=policy, shared=shared),
+        )

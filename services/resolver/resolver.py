@@ -1,6 +1,7 @@
 """Resolving a link: check that it is allowed, find its provider, and send one request for all concurrent callers."""
 
 import asyncio
+import contextlib
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -12,12 +13,14 @@ from redis.asyncio.client import Pipeline
 
 from services.common.models import GitCredential, RefQuestion, ResolvedRepo, Spec
 from services.common.models.errors import BinderyError
+from services.common.models.policy import LinkToCheck, Verdict
 from services.common.records.launch_cache import LaunchCache
 from services.common.service.clock import clock
 from services.common.service.logging import get_logger
 from services.common.service.single_flight import SingleFlight
 from services.resolver.answers import Answer, Answers
-from services.resolver.policy.rules import Rules
+from services.resolver.policy.live import LivePolicy
+from services.resolver.policy.rules import Banned, Rules
 from services.resolver.providers.base import Provider, Resolved, checked_ref
 from services.resolver.settings import ResolverSettings
 from services.resolver.shared_flights import SharedFlights
@@ -28,6 +31,10 @@ RESOLVED = Counter(
     "bindery_resolved_total", "Links resolved, by provider and outcome (an error code, or ok)", ["provider", "outcome"]
 )
 RESOLVE_SECONDS = Histogram("bindery_resolve_seconds", "Time that resolving took upstream, in seconds", ["provider"])
+
+
+class _RulesChanged(Exception):
+    """Other rules than those under which a link is being resolved are in force."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,19 +60,16 @@ class Resolver:
         settings: ResolverSettings,
         providers: Mapping[str, Provider],
         *,
+        policy: LivePolicy | None = None,
         shared: Shared | None = None,
     ) -> None:
+        self.policy = policy or LivePolicy(settings, providers)
+        """The bans and allowances that decide about links."""
         self._providers = providers
         self._shared = shared
         self._timeout_seconds = settings.resolve_timeout_seconds
         self._flights: SingleFlight[ResolvedRepo] = SingleFlight()
         self._questions: SingleFlight[tuple[str, ...]] = SingleFlight()
-        self._rules = Rules(settings, providers)
-
-    @property
-    def policy(self) -> str:
-        """Identifies the rules that decide about links: a cached link of other rules is not used."""
-        return self._rules.id
 
     async def resolve(self, spec: Spec, login: GitCredential | None = None) -> ResolvedRepo:
         """Return the repository and commit that `spec` means now.
@@ -82,11 +86,7 @@ class Resolver:
 
         outcome = "error"
         try:
-            self._rules.check(provider, spec)
-            if login:
-                repo = (await self._ask(provider.on_behalf_of(login), spec)).repo
-            else:
-                repo = await self._flights.run(str(spec), lambda: self._resolve_once(provider, spec))
+            repo = await self._resolve_under_rules(provider, spec, login)
             outcome = "ok"
         except BinderyError as error:
             outcome = error.code
@@ -95,6 +95,36 @@ class Resolver:
         finally:
             RESOLVED.labels(spec.provider, outcome).inc()
         return repo
+
+    async def _resolve_under_rules(self, provider: Provider, spec: Spec, login: GitCredential | None) -> ResolvedRepo:
+        """Resolve under rules that have not changed by the end: a ban holds for a link that is under way, too."""
+        if login:  # no answer is looked for in Redis, which would tell the rules in force
+            await self.policy.refresh()
+        while True:
+            rules = self.policy.rules
+            rules.check(provider, spec)
+            work = partial(self._resolve_once, provider, spec, rules)
+            with contextlib.suppress(_RulesChanged):
+                if login:
+                    repo = (await self._ask(provider.on_behalf_of(login), spec, rules)).repo
+                else:
+                    repo = await self._flights.run(f"{rules.id} {spec}", work)
+                if rules.id == self.policy.rules.id:
+                    return repo
+
+    async def explain(self, spec: Spec) -> Verdict:
+        """Return what the rules say of a link, and of the repository that it leads to, if that can be found out."""
+        rules = self.policy.rules
+        verdict = rules.verdict(LinkToCheck(spec=spec))
+        if verdict.refusal:
+            return verdict
+        try:
+            repo = await self.resolve(spec)
+        except Banned as banned:
+            return Verdict(refusal=banned.detail, rule=banned.rule, matches=(banned.rule,) if banned.rule else ())
+        except BinderyError as error:
+            return Verdict(refusal=error.detail, matches=verdict.matches) if error.has_code("banned") else verdict
+        return rules.verdict(LinkToCheck(spec=spec, repo=repo))
 
     async def existing_refs(self, question: RefQuestion) -> tuple[str, ...]:
         """Return those of the question's refs that its repository has, asked of the forge with one request.
@@ -110,7 +140,7 @@ class Resolver:
         if not refs:
             return ()
         link = Spec(provider=question.provider, spec=f"{question.repository}/{quote(refs[0], safe='/')}")
-        self._rules.check(provider, link)
+        self.policy.rules.check(provider, link)
 
         async def ask() -> tuple[str, ...]:
             try:
@@ -123,15 +153,22 @@ class Resolver:
 
         return await self._questions.run(question.model_dump_json(), ask)
 
-    async def _resolve_once(self, provider: Provider, spec: Spec) -> ResolvedRepo:
-        """Return what is known of `spec`, or what the provider says, which all replicas share."""
+    async def _resolve_once(self, provider: Provider, spec: Spec, rules: Rules) -> ResolvedRepo:
+        """Return what is known of `spec`, or what the provider says, which all replicas share.
+
+        Raise `_RulesChanged` if other rules are in force by now.
+        """
         if (shared := self._shared) is None:
-            return (await self._ask(provider, spec)).repo
+            return (await self._ask(provider, spec, rules)).repo
 
         began_at = clock.now()
-        identity = f"{self.policy}\0{provider.credentials_id}\0{spec}"
+        identity = f"{rules.id}\0{provider.credentials_id}\0{spec}"
         name = hashlib.sha256(identity.encode()).hexdigest()[:32]
-        known = await shared.answers.read(name)
+        known, rules_in_force = await shared.answers.read_with_policy(name)
+        if rules_in_force is not None and rules_in_force != rules.id:
+            await self.policy.refresh()
+            if self.policy.rules.id != rules.id:
+                raise _RulesChanged
         if known and shared.answers.holds(known):
             return known.result()
 
@@ -140,16 +177,16 @@ class Resolver:
             latest = await shared.answers.read(name)
             if latest and (shared.answers.holds(latest) or latest.asked_at >= began_at):
                 return Resolved(latest.result(), latest.validator)
-            return await self._ask(provider, spec, latest)
+            return await self._ask(provider, spec, rules, latest)
 
         try:
-            return await shared.flights.run(name, work, partial(shared.store, name=name, policy=self.policy))
+            return await shared.flights.run(name, work, partial(shared.store, name=name, policy=rules.id))
         except BinderyError as error:
             if known and (repo := shared.answers.stand_in(known, error)):
                 return repo
             raise
 
-    async def _ask(self, provider: Provider, spec: Spec, known: Answer | None = None) -> Resolved:
+    async def _ask(self, provider: Provider, spec: Spec, rules: Rules, known: Answer | None = None) -> Resolved:
         """Have the provider resolve `spec`, then check and configure what it leads to."""
         with RESOLVE_SECONDS.labels(provider.prefix).time():
             try:
@@ -164,8 +201,8 @@ class Resolver:
             return Resolved(known.repo, known.validator)  # it was checked then, under these same rules
         if found is None:
             raise BinderyError("internal", f"{provider.name} says of what was never asked that it has not changed.")
-        self._rules.check_reached(provider, spec, found)
-        return replace(found, repo=self._rules.configure(provider, spec, found))
+        rules.check_reached(provider, spec, found)
+        return replace(found, repo=rules.configure(provider, spec, found))
 
 
 def _can_be_a_ref(text: str) -> bool:

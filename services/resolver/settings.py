@@ -1,6 +1,7 @@
 """The resolver's settings."""
 
 import re
+from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
@@ -11,10 +12,11 @@ from services.resolver.archive_settings import ArchiveSettings
 class RepoConfig(BaseModel):
     """Configuration of the launches of some repositories.
 
-    For a value that it leaves out, an earlier matching configuration counts, or else the launcher's settings.
+    For a value that it leaves out, an earlier matching configuration counts, or else the launcher's settings. Other
+    keys are an operator's own, and are kept, as BinderHub keeps them.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="allow")
 
     quota: int | None = Field(None, ge=-1, description="Servers of such a repository at once; 0 (or -1): no limit.")
     resource_class: str | None = Field(None, min_length=1, max_length=64)
@@ -66,6 +68,29 @@ class ResolverSettings(ArchiveSettings, ForgeSettings):
         description="By provider prefix, or `*` for all, a list of `pattern` (a regular expression) and `config`: "
         "the `quota` and `resource_class` of links that the pattern matches from its start. The last "
         "one that sets a value counts.",
+    )
+    high_quota_specs: dict[str, list[str]] = Field(
+        default_factory=dict,
+        description="Regular expressions by provider prefix, or `*` for all: the quota of a link that one of them "
+        "matches from its start is `per_repo_quota_higher`.",
+    )
+    per_repo_quota_higher: int = Field(
+        0, ge=-1, description="Servers at once of a repository in `high_quota_specs`; 0 (or -1): no limit."
+    )
+    operator_token: SecretStr = Field(
+        SecretStr(""),
+        description="Token (Bindery-Operator-Token) that may see and change the "
+        "[live policy](operators.md#the-live-policy); empty: nobody may. The builder's has to be the same.",
+    )
+    policy_dir: Path | None = Field(
+        None,
+        description="Folder in which the resolver keeps the last live policy, for a Redis that was emptied; none: the "
+        "policy is in Redis alone.",
+    )
+    policy_rules_max: int = Field(1000, ge=1, description="How many live rules there may be.")
+    policy_audit_max: int = Field(1000, ge=1, description="How many changes of the live policy are remembered.")
+    policy_reread_seconds: float = Field(
+        30.0, gt=0, description="How often a resolver reads the live policy again, of whose change it is told at once."
     )
     not_found_cache_seconds: float = Field(
         30.0, ge=0, description="How long a missing repository or ref is remembered."

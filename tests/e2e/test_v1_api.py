@@ -212,6 +212,11 @@ def test_openapi_is_valid_and_names_every_route(stack: Stack) -> None:
         "/api/v1/detect": {"post"},
         "/api/v1/resolve": {"post"},
         "/api/v1/providers": {"get"},
+        "/api/v1/admin/policy": {"get"},
+        "/api/v1/admin/policy/audit": {"get"},
+        "/api/v1/admin/policy/explain": {"post"},
+        "/api/v1/admin/policy/rules": {"post"},
+        "/api/v1/admin/policy/rules/{rule_id}": {"delete"},
     }
     for schema in document["components"]["schemas"].values():
         jsonschema.Draft202012Validator.check_schema(schema)

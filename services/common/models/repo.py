@@ -1,5 +1,9 @@
 """`ResolvedRepo`: the immutable repository and commit that a link means."""
 
+from typing import Any
+
+from pydantic import Field
+
 from services.common.models.base import RECORD_VERSION, Contract, OpenEnum
 
 
@@ -20,6 +24,7 @@ class ResolvedRepo(Contract):
     - `immutable_spec`: the requested spec names this ref forever, so the result may be cached.
     - `content_provider` is the class of repo2docker that fetches the repository.
     - `ignores_case`: the path of `repo_url` means the same repository in any case.
+    - `config` has the keys of its configuration by the policy that are the operator's own.
     - `reached_url` is the URL that `repo_url` redirects to, if that was requested and is another repository.
     """
 
@@ -37,6 +42,7 @@ class ResolvedRepo(Contract):
     visibility: Visibility = Visibility.PUBLIC
     immutable_spec: bool = False
     quota: int | None = None
+    config: dict[str, Any] = Field({})
     content_provider: str = "Git"
     ignores_case: bool = False
     reached_url: str | None = None

@@ -114,21 +114,22 @@ class LaunchCache:
         return None
 
     async def store_repo(self, repo: ResolvedRepo, policy: str) -> None:
-        """Store what a link means, in a round trip of its own. See `add_repo`."""
+        """Store what a link means, and the policy, in a round trip of its own. See `add_repo`."""
         async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.set(self._resolver_policy_key, policy)
             self.add_repo(pipe, repo, policy)
             await pipe.execute()
 
     def add_repo(self, pipe: Pipeline, repo: ResolvedRepo, policy: str) -> None:
         """Have a pipeline store what a link means, if it can't change and the repository is public.
 
-        `policy` identifies the bans and allowances that were applied; the answer holds while the resolver has those.
+        `policy` identifies the bans and allowances that were applied; the answer holds while those are in force. Which
+        are, the resolver's policy says (`services.resolver.policy.store`): not whoever stores an answer.
         """
         if not repo.immutable_spec or repo.visibility is not Visibility.PUBLIC:
             return
 
         key = self._repo_key(Spec(provider=repo.provider, spec=repo.spec))
-        pipe.set(self._resolver_policy_key, policy)
         pipe.set(key, f"{policy} {repo.model_dump_json(exclude_none=True)}", px=self._ttl_ms)
 
     async def set_policy(self, policy: str) -> None:

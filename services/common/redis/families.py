@@ -44,6 +44,8 @@ OF_BUILDERS = Access(BUILDERS, BUILDERS)
 OF_RESOLVERS = Access(RESOLVER, RESOLVER)
 OF_WORKERS = Access(NOBODY, frozenset({RedisUser.WORKER}))
 LINKS = Access(GATEWAY, RESOLVER)
+RULES = Access(GATEWAY | RESOLVER, RESOLVER)
+"""A gateway compares the rules under which a cached link was stored with those in force, as resolvers do their own."""
 IMAGES = Access(GATEWAY | BUILDERS, GATEWAY | BUILDERS)
 """A gateway withdraws a cached image that turned out to be missing."""
 CREDENTIALS = Access(frozenset({RedisUser.WORKER}), GATEWAY | BUILDERS)
@@ -168,9 +170,9 @@ FAMILIES = [
         "an image in the registry, by what it is made from, and by its link",
         "fact_ttl_seconds",
     ),
-    Family(
-        "policy:resolver", "cache", LINKS, "the bans and allowances that the resolver applies to links", "none; one key"
-    ),
+    Family("policy:resolver", "cache", RULES, "which bans and allowances are in force: an id", "none; one key"),
+    Family("policy:live", "record", OF_RESOLVERS, "the live rules that operators have added", "none; one key"),
+    Family("policy:audit", "record", OF_RESOLVERS, "the last changes of the live rules", "policy_audit_max entries"),
     Family(
         "policy:images",
         "cache",
@@ -275,8 +277,11 @@ CHANNELS = [
     Channel("{b:*}:news", GATEWAY | BUILDERS, "entries of a build's stream"),
     Channel("{l:*}:news", GATEWAY, "entries of a launch's stream"),
     Channel("{s:*}:news", GATEWAY | LAUNCHER, "entries of a server's stream"),
-    Channel("{bus:*}:news", MEMBERS, "a process's messages to itself, which prove that its subscription lives"),
+    Channel(
+        "{bus:*}:news", MEMBERS | RESOLVER, "a process's messages to itself, which prove that its subscription lives"
+    ),
     Channel("{queue}:version", GATEWAY | BUILDERS, "that the build queue has changed"),
+    Channel("policy:news", GATEWAY | RESOLVER, "the version of a new live policy"),
     Channel("wake:gateway", GATEWAY, "orphans, and launches to cancel"),
     Channel("wake:builder", BUILDERS, "orphans, builds to admit or to cancel, and slots that are free"),
     Channel("wake:launcher", GATEWAY | LAUNCHER, "orphans, starts to cancel, seats that are free, and new launchers"),

@@ -40,7 +40,9 @@ MEMBERS_COMMANDS = frozenset(
 COMMANDS: dict[RedisUser, frozenset[str]] = {
     **dict.fromkeys(MEMBERS, MEMBERS_COMMANDS),
     RedisUser.WORKER: MEMBERS_COMMANDS | {"dbsize", "incrby", "setex", "zincrby"},  # arq's
-    RedisUser.RESOLVER: frozenset({"get", "set"}),
+    RedisUser.RESOLVER: frozenset(
+        {"get", "mget", "set", "lpush", "lrange", "ltrim", "evalsha", "script|load", "publish", "subscribe"}
+    ),
 }
 
 

@@ -11,19 +11,17 @@ from services.common.models.ids import launch_ref, new_launch_id
 from services.common.records.stored_record import is_public
 from services.common.redis.keys import Kind, Topic
 from services.common.service.clock import clock
-from services.common.web.auth import OPERATOR_HEADER
 from services.common.web.problems import RESPONSES
 from services.gateway.context import GatewayContext
 from services.gateway.edge.request_scope import base_url, client_ip
 from services.gateway.edge.sessions import principal
 from services.gateway.launches.launch_checks import requester_id, start_build_only
-from services.gateway.routes.dependencies import Context
+from services.gateway.routes.dependencies import Context, OperatorToken
 from services.gateway.routes.logs import Excerpt, log_response
 
 router = APIRouter(prefix="/api/v1", tags=["builds"], responses=RESPONSES)
 
 BuildName = Annotated[str, Path(pattern=r"^[0-9a-f]{24}-[0-9]{1,9}$", description="`<image>-<attempt>`")]
-OperatorToken = Annotated[str, Header(alias=OPERATOR_HEADER, max_length=1000)]
 
 
 class CreateBuildRequest(Spec):

@@ -1,9 +1,10 @@
-"""Dependencies of routes: the gateway's context, and the repository types."""
+"""Dependencies of routes: the gateway's context, the repository types, and the operator's token."""
 
 from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Depends, Header, Request
 
+from services.common.web.auth import OPERATOR_HEADER
 from services.gateway.context import GatewayContext
 from services.gateway.launches.repository_types import RepositoryType
 
@@ -23,3 +24,5 @@ async def repository_types(context: Context) -> list[RepositoryType]:
 
 
 RepositoryTypes = Annotated[list[RepositoryType], Depends(repository_types)]
+
+OperatorToken = Annotated[str, Header(alias=OPERATOR_HEADER, max_length=1000)]

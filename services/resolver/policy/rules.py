@@ -1,27 +1,37 @@
-"""The rules of the settings: which links are banned or allowed, and the configuration of their launches.
+"""The rules: which links are banned or allowed, and the configuration of their launches.
 
-A repository has many links. A rule about one holds for all of them, and for the repository that a redirect leads to.
+Those of the settings come first, then the live ones, which operators change. A repository has many links. A rule about
+one holds for all of them, and for the repository that a redirect leads to.
 """
 
 import hashlib
 import json
+import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from urllib.parse import unquote
 
 from services.common.models import ResolvedRepo, Spec
 from services.common.models.errors import BinderyError
+from services.common.models.policy import LinkToCheck, PolicyDocument, PolicyRule, RuleKind, Verdict
+from services.common.service.clock import clock
 from services.resolver.archive_settings import ADDRESSES_OF_DOIS
+from services.resolver.policy.patterns import compiled
 from services.resolver.providers.base import Provider, Resolved
 from services.resolver.repository_names import links_to
-from services.resolver.settings import ResolverSettings
+from services.resolver.settings import RepoConfig, ResolverSettings
 
 RULES_VERSION = 3
 """Version of our own rules for links: raised with them, so that cached links are checked against the new ones."""
+OF_SETTINGS = "settings"
+"""Origin of a rule that operators can't change live."""
 _POLICY_SETTINGS = {
     "banned_specs",
     "allowed_specs",
     "spec_config",
+    "high_quota_specs",
+    "per_repo_quota_higher",
     "allowed_networks",
     "refused_networks",
     "git_allowed_protocols",
@@ -35,34 +45,67 @@ _POLICY_SETTINGS = {
 }
 """Settings that decide about links."""
 
-Patterns = dict[str, list[re.Pattern[str]]]
-"""Regular expressions by provider prefix, or `*` for all."""
+
+class Banned(BinderyError):
+    """A link may not be launched: `rule` bans it, or, if that is None, no allowance matches it."""
+
+    def __init__(self, link: Spec, rule: PolicyRule | None = None) -> None:
+        reason = f" {rule.reason}" if rule and rule.reason else ""
+        super().__init__("banned", f"Sorry, {link} is not allowed to launch here.{reason}")
+        self.rule = rule
+
+
+@dataclass(frozen=True)
+class _Compiled:
+    """A rule, and its pattern as BinderHub compiles it."""
+
+    rule: PolicyRule
+    pattern: re.Pattern[str]
+
+    def matches(self, link: Spec) -> bool:
+        """Return whether the rule is about a link."""
+        return self.rule.provider in {"*", link.provider} and bool(self.pattern.match(link.spec))
 
 
 class Rules:
     """Decides about links of `providers`. As BinderHub's, patterns match from the start of a spec, in either case."""
 
-    def __init__(self, settings: ResolverSettings, providers: Mapping[str, Provider]) -> None:
+    def __init__(
+        self, settings: ResolverSettings, providers: Mapping[str, Provider], live: PolicyDocument | None = None
+    ) -> None:
+        live = live or PolicyDocument()
+        now = clock.now()
         self._providers = providers
         self._github_url = settings.github_url
-        self._banned = _compile(settings.banned_specs)
-        self._allowed = _compile(settings.allowed_specs)
-        self._configs = {
-            prefix: [(re.compile(item.pattern, re.IGNORECASE), item.config) for item in items]
-            for prefix, items in settings.spec_config.items()
+        self._high_quota = settings.per_repo_quota_higher
+        self.all = (*rules_of_settings(settings), *live.rules)
+        """Every rule, also those that have expired, in the order in which they count."""
+        in_force = [rule for rule in self.all if rule.expires_at is None or rule.expires_at > now]
+        self._rules = [_Compiled(rule, compiled(rule.pattern)) for rule in in_force]
+        self._closed = {rule.provider for rule in self.all if rule.kind is RuleKind.ALLOW}
+        """Prefixes that have allowances: an expired one allows nothing more, and what it closed stays closed."""
+        self.valid_until = min((rule.expires_at for rule in in_force if rule.expires_at), default=math.inf)
+        """Unix time at which one of the rules expires."""
+        self.version = live.version
+        """Version of the live rules."""
+        self.id = f"{live.version}.{self._digest(settings, in_force)}"
+        """Differs whenever a rule does: a cached link of other rules is not used."""
+
+    def _digest(self, settings: ResolverSettings, in_force: Iterable[PolicyRule]) -> str:
+        policy = settings.model_dump(mode="json", include=_POLICY_SETTINGS) | {
+            "rules": RULES_VERSION,
+            "live": [rule.model_dump(mode="json") for rule in in_force if not rule.origin],
+            "closed": sorted(self._closed),
         }
-        policy = settings.model_dump(mode="json", include=_POLICY_SETTINGS) | {"rules": RULES_VERSION}
-        self.id = hashlib.sha256(json.dumps(policy, sort_keys=True).encode()).hexdigest()[:12]
-        """12 hex digits that differ whenever a rule does: a cached link of other rules is not used."""
+        return hashlib.sha256(json.dumps(policy, sort_keys=True).encode()).hexdigest()[:12]
 
     def check(self, provider: Provider, spec: Spec) -> None:
-        """Raise `BinderyError("banned")` if a link is banned under any of its names, or none of them is allowed."""
-        for link in self._names(provider, spec):
-            self._check_bans(link, spec)
+        """Raise `Banned` if a link is banned under any of its names, or none of them is allowed."""
+        self._check_bans(self._names(provider, spec), spec)
         self._check_allowed(provider.allowed_as(spec.spec), spec)
 
     def check_reached(self, provider: Provider, spec: Spec, found: Resolved) -> None:
-        """Raise `BinderyError("banned")` if a redirect, a rename or a resolved ref led to what is banned."""
+        """Raise `Banned` if a redirect, a rename or a resolved ref led to what is banned."""
         repo = found.repo
         links = self._names(provider, Spec(provider=spec.provider, spec=repo.resolved_spec))
         for link in found.other_links:
@@ -72,20 +115,50 @@ class Rules:
             reached = self._with_names_by_url(links_to(repo.reached_url, repo.ref, self._github_url))
             links += reached
             self._check_allowed([link for link in reached if link.provider != "git" or spec.provider == "git"], spec)
-        for link in links:
-            self._check_bans(link, spec)
+        self._check_bans(links, spec)
 
     def configure(self, provider: Provider, spec: Spec, found: Resolved) -> ResolvedRepo:
         """Return the repository with the configuration of any of its links, merged as BinderHub merges that."""
         repo = found.repo
         resolved = Spec(provider=spec.provider, spec=repo.resolved_spec)
         distinct = list(dict.fromkeys((*self._names(provider, spec), resolved, *found.other_links)))
-        for prefix in ("*", *dict.fromkeys(link.provider for link in distinct)):
-            candidates = [link for link in distinct if prefix in {"*", link.provider}]
-            for pattern, config in self._configs.get(prefix, []):
-                if any(pattern.match(link.spec) for link in candidates):
-                    repo = repo.updated(**config.model_dump(exclude_none=True))
+        if self._matching(distinct, RuleKind.HIGH_QUOTA):
+            repo = repo.updated(quota=self._high_quota)
+
+        matching = self._matching(distinct, RuleKind.CONFIG)
+        prefixes = ("*", *dict.fromkeys(link.provider for link in distinct))
+        for rule in sorted(matching, key=lambda rule: (not rule.origin, prefixes.index(rule.provider))):
+            config = RepoConfig.model_validate(rule.config)
+            extra = config.model_extra or {}
+            repo = repo.updated(**config.model_dump(include={"quota", "resource_class"}, exclude_none=True))
+            repo = repo.updated(config={**repo.config, **extra}) if extra else repo
         return repo
+
+    def verdict(self, link: LinkToCheck) -> Verdict:
+        """Return what the rules say of a link, and, if it was resolved, of the repository that it led to."""
+        spec = link.spec
+        provider = self._providers.get(spec.provider)
+        if provider is None:
+            return Verdict()
+
+        names: list[Spec] = []
+        refusal: Banned | None = None
+        try:
+            names = self._names(provider, spec)
+            if repo := link.repo:
+                names += self._names(provider, Spec(provider=spec.provider, spec=repo.resolved_spec))
+                names += self._with_names_by_url(links_to(repo.repo_url, repo.ref, self._github_url))
+                self._check_bans(names, spec)
+                self.check_reached(provider, spec, Resolved(repo))
+            self.check(provider, spec)
+        except Banned as banned:
+            refusal = banned
+        except BinderyError:  # it is malformed, which is no matter of the policy
+            return Verdict()
+        matches = tuple(each.rule for each in self._rules if any(each.matches(name) for name in names))
+        if refusal is None:
+            return Verdict(matches=matches)
+        return Verdict(refusal=refusal.detail, rule=refusal.rule, matches=matches)
 
     def _names(self, provider: Provider, spec: Spec) -> list[Spec]:
         """Return a link, and the other links to the same repository and ref, of whichever provider."""
@@ -101,22 +174,38 @@ class Rules:
                     found.append(Spec(provider=prefix, spec=f"{repository}/{ref}"))
         return list(dict.fromkeys(found))
 
+    def _matching(self, links: Sequence[Spec], kind: RuleKind) -> list[PolicyRule]:
+        """Return the rules of a kind that match any of some links, in the order in which they count."""
+        ours = [each for each in self._rules if each.rule.kind is kind]
+        return [each.rule for each in ours if any(each.matches(link) for link in links)]
+
     def _check_allowed(self, links: Sequence[Spec], typed_link: Spec) -> None:
-        """Raise `BinderyError("banned")` if there are allowances for the links' providers and none of them matches."""
-        candidates = [(pattern, link.spec) for link in links for pattern in _for_prefix(self._allowed, link.provider)]
-        if candidates and not any(pattern.match(text) for pattern, text in candidates):
-            raise BinderyError("banned", f"Sorry, {typed_link} is not allowed to launch here.")
+        """Raise `Banned` if there are allowances for the links' providers and none of them matches."""
+        is_closed = any(self._closed & {"*", link.provider} for link in links)
+        if is_closed and not self._matching(links, RuleKind.ALLOW):
+            raise Banned(typed_link)
 
-    def _check_bans(self, link: Spec, typed_link: Spec) -> None:
-        """Raise `BinderyError("banned")`, which names the link as it was typed, if `link` is banned."""
-        if any(pattern.match(link.spec) for pattern in _for_prefix(self._banned, link.provider)):
-            raise BinderyError("banned", f"Sorry, {typed_link} is not allowed to launch here.")
-
-
-def _compile(patterns: Mapping[str, list[str]]) -> Patterns:
-    """Compile patterns as BinderHub does: they match from the start, in either case. Raise `re.error`."""
-    return {prefix: [re.compile(text, re.IGNORECASE) for text in texts] for prefix, texts in patterns.items()}
+    def _check_bans(self, links: Sequence[Spec], typed_link: Spec) -> None:
+        """Raise `Banned`, which names the link as it was typed, if any of `links` is banned."""
+        for rule in self._matching(links, RuleKind.BAN):
+            raise Banned(typed_link, rule)
 
 
-def _for_prefix(patterns: Patterns, prefix: str) -> list[re.Pattern[str]]:
-    return [*patterns.get(prefix, []), *patterns.get("*", [])]
+def rules_of_settings(settings: ResolverSettings) -> Iterator[PolicyRule]:
+    """Yield the rules of the settings; each is named for the setting that has it."""
+    lists = (
+        (RuleKind.BAN, "banned_specs", settings.banned_specs),
+        (RuleKind.ALLOW, "allowed_specs", settings.allowed_specs),
+        (RuleKind.HIGH_QUOTA, "high_quota_specs", settings.high_quota_specs),
+    )
+    for kind, name, patterns in lists:
+        for prefix, texts in patterns.items():
+            for text in texts:
+                yield PolicyRule(id=name, kind=kind, provider=prefix, pattern=text, origin=OF_SETTINGS)
+    for prefix, items in settings.spec_config.items():
+        for item in items:
+            config = item.config.model_dump(exclude_none=True)
+            yield PolicyRule(
+                id="spec_config", kind=RuleKind.CONFIG, provider=prefix, pattern=item.pattern, config=config,
+                origin=OF_SETTINGS,
+            )  # fmt: skip

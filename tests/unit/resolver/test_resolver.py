@@ -158,6 +158,8 @@ async def test_a_provider_that_takes_too_long_is_unavailable() -> None:
         {"banned_specs": {"gh": ["a"]}},
         {"allowed_specs": {"gh": ["a"]}},
         {"spec_config": {"gh": [{"pattern": "a", "config": {}}]}},
+        {"high_quota_specs": {"gh": ["a"]}},
+        {"per_repo_quota_higher": 300},
         {"allowed_networks": "10.0.0.0/8"},
         {"refused_networks": "10.0.0.0/8"},
         {"git_allowed_protocols": "https"},
@@ -165,8 +167,9 @@ async def test_a_provider_that_takes_too_long_is_unavailable() -> None:
     ],
 )
 def test_the_policy_changes_with_each_setting_that_decides_about_links(settings: dict[str, object]) -> None:
-    assert resolver_of(**settings)[0].policy != resolver_of()[0].policy
+    assert resolver_of(**settings)[0].policy.rules.id != resolver_of()[0].policy.rules.id
 
 
 def test_the_policy_does_not_change_with_other_settings() -> None:
-    assert resolver_of(github_access_token="secret", listen_port=8000)[0].policy == resolver_of()[0].policy
+    others = {"github_access_token": "secret", "listen_port": 8000}
+    assert resolver_of(**others)[0].policy.rules.id == resolver_of()[0].policy.rules.id

@@ -89,6 +89,7 @@ drain_seconds: {{ .Values.gateway.drainSeconds }}
 {{- end -}}
 
 {{- define "bindery.settings.resolver" -}}
+policy_dir: /data/policy
 allowed_networks: {{ .Values.allowedNetworks | join "," | quote }}
 {{- end -}}
 

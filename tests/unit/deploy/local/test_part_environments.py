@@ -114,7 +114,7 @@ WHO_READS = {
     "BINDERY_GIT_CREDENTIALS": {"worker", "worker-2"},
     "BINDERY_REGISTRY_CREDENTIALS": {"builder", "worker", "worker-2"},
     "BINDERY_OUTBOUND_PROXY": {"resolver", "builder", "worker", "worker-2"},
-    "BINDERY_OPERATOR_TOKEN": {"builder"},
+    "BINDERY_OPERATOR_TOKEN": {"builder", "resolver"},
     "BINDERY_HUB_CONFIG_FILE": {"hub"},
     "BINDERY_CONFIG_FILE": {"resolver", "builder", "launcher", "worker", "worker-2", "gateway"},
     "BINDERY_OF_NOBODY": set(),
