@@ -68,7 +68,7 @@ class Client:
             token = start_token(self.gateway)
         self._http = httpx.Client(
             base_url=self.gateway,
-            headers=_headers("Authorization", token and f"Bearer {token}"),
+            headers=optional_header("Authorization", token and f"Bearer {token}"),
             timeout=timeout_seconds,
             transport=transport,
             trust_env=not is_loopback(self.gateway),  # on this machine no proxy is needed, or may see our token
@@ -112,7 +112,7 @@ class Client:
             body["credential"] = {"username": username, "password": password}
         headers = {"Idempotency-Key": key or str(uuid.uuid4()), "Accept": "application/json"}
 
-        response = self._request("POST", "/api/v1/launches", json=body, headers=headers)
+        response = self.request("POST", "/api/v1/launches", json=body, headers=headers)
         try:
             content = response.json()
             launch_id = str(content["launch_id"])
@@ -125,7 +125,7 @@ class Client:
     def cancel(self, launch_id: str) -> None:
         """Cancel a launch; one that has ended stays as it is. Raise `GatewayError`."""
         try:
-            self._request("DELETE", f"/api/v1/launches/{quote(launch_id, safe='')}")
+            self.request("DELETE", f"/api/v1/launches/{quote(launch_id, safe='')}")
         except GatewayError as error:
             if error.code != "conflict":
                 raise
@@ -136,7 +136,7 @@ class Client:
         `lines`: how many of its first lines; if negative, of its last ones; 0 for all. Raise `GatewayError`.
         """
         url = f"{_build_url(build_id)}/log"
-        return self._request("GET", url, params={"lines": lines, "format": "text"}).text
+        return self.request("GET", url, params={"lines": lines, "format": "text"}).text
 
     def cancel_build(self, build_id: str, *, operator_token: str = "") -> None:
         """Cancel a build.
@@ -144,11 +144,11 @@ class Client:
         Raise `GatewayError`: with code `conflict` if it has ended, or if launches wait for it and there is no
         `operator_token`.
         """
-        self._request("DELETE", _build_url(build_id), headers=_headers(OPERATOR_HEADER, operator_token))
+        self.request("DELETE", _build_url(build_id), headers=optional_header(OPERATOR_HEADER, operator_token))
 
     def queue(self, *, operator_token: str = "") -> Queue:
         """Return the queue of builds; only an operator gets the workers' names. Raise `GatewayError`."""
-        response = self._request("GET", "/api/v1/queue", headers=_headers(OPERATOR_HEADER, operator_token))
+        response = self.request("GET", "/api/v1/queue", headers=optional_header(OPERATOR_HEADER, operator_token))
 
         try:
             content = response.json()
@@ -195,7 +195,7 @@ class Client:
             time.sleep(wait_seconds)
 
     def _stream(self, url: str, position: str) -> Iterator[Message]:
-        headers = {"Accept": "text/event-stream"} | _headers("Last-Event-ID", position)
+        headers = {"Accept": "text/event-stream"} | optional_header("Last-Event-ID", position)
         timeout = httpx.Timeout(self._timeout_seconds, read=self._silence_seconds)
 
         with self._http.stream("GET", url, headers=headers, timeout=timeout) as response:
@@ -207,7 +207,8 @@ class Client:
 
             yield from parse_messages(response.iter_lines())
 
-    def _request(self, method: str, url: str, **options: Any) -> httpx.Response:
+    def request(self, method: str, url: str, **options: Any) -> httpx.Response:
+        """Send any request of the v1 API; the options are those of httpx. Raise `GatewayError`."""
         try:
             response = self._http.request(method, url, **options)
         except httpx.HTTPError as error:
@@ -242,7 +243,7 @@ def _build_url(build_id: str) -> str:
     return f"/api/v1/builds/{quote(build_id, safe='')}"
 
 
-def _headers(name: str, value: str) -> dict[str, str]:
+def optional_header(name: str, value: str) -> dict[str, str]:
     """Return the header `name`, or no header if its value is empty."""
     return {name: value} if value else {}
 

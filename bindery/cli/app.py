@@ -19,7 +19,8 @@ from bindery.cli.terminal import CommandError, print_error
 THIS_MACHINE = Group("Bindery on this machine", sort_key=1)
 CLUSTER = Group("Bindery in a cluster", sort_key=2)
 GATEWAY = Group("At a gateway, here or elsewhere", sort_key=3)
-OPTIONS = Group("Options", sort_key=4)
+OPERATOR = Group("For the operator of a gateway", sort_key=4)
+OPTIONS = Group("Options", sort_key=5)
 
 _VERSION_FILE = CHECKOUT / "services" / "common" / "version.py"
 _VERSION = re.compile(r'^VERSION = "(.+)"$', re.MULTILINE)
@@ -62,6 +63,10 @@ _add("launch", GATEWAY, "Launch a repository and print the address of its server
 _add("log", GATEWAY, "Print the log of a build up to now.")
 _add("cancel", GATEWAY, "Cancel a launch or a build.")
 _add("queue", GATEWAY, "Print how many builds wait and run, and how many may run.")
+
+_add("ban", OPERATOR, "Ban links: nobody may launch them.")
+_add("allow", OPERATOR, "Allow links where only some may be launched.")
+_add("policy", OPERATOR, "Print the bans and allowances, say why a link is banned, or remove a rule.")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

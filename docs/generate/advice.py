@@ -24,8 +24,8 @@ ADVICE = {
     "ref_not_found": "Check owner, name and ref for typing errors, and that the repository is public.",
     "address_not_allowed": "Use a repository with a public address. For one in a private network the operator opens "
     "that network with `BINDERY_ALLOWED_NETWORKS`.",
-    "banned": "Ask the operator of this Bindery; they ban and allow with `BINDERY_BANNED_SPECS` and "
-    "`BINDERY_ALLOWED_SPECS`.",
+    "banned": "Ask the operator of this Bindery, for whom `bindery policy why LINK` says which rule it is; they ban "
+    "and allow with `bindery ban` and `bindery allow`, `BINDERY_BANNED_SPECS` and `BINDERY_ALLOWED_SPECS`.",
     "provider_unavailable": "Wait and try again; check whether the host has an outage.",
     "rate_limited": "Wait as long as it says. The operator raises GitHub's limit with `BINDERY_GITHUB_ACCESS_TOKEN`.",
     "build_failed": "The detail begins with the line of the log that says why, if there is one that is known, or with "

@@ -28,6 +28,8 @@ class Gateway(ThreadingHTTPServer):
         self.paths: list[str] = []
         self.deletions: list[tuple[str, str | None]] = []
         self.streams: list[str] = []
+        self.replies: dict[str, Any] = {}
+        """What it answers to POST and GET, by path, in place of a launch."""
         self.refusal: tuple[int, dict[str, object]] | None = None
 
     @property
@@ -44,6 +46,8 @@ class Answers(BaseHTTPRequestHandler):
         self.server.posts.append((body, self.headers["Idempotency-Key"]))
         if self.server.refusal:
             self.answer(self.server.refusal[0], self.server.refusal[1], "application/problem+json")
+        elif self.path in self.server.replies:
+            self.answer(201, self.server.replies[self.path], "application/json")
         else:
             self.answer(202, {"v": 1, "launch_id": "l1", "state": "resolving"}, "application/json")
 
@@ -58,6 +62,9 @@ class Answers(BaseHTTPRequestHandler):
         self.server.paths.append(self.path)
         self.server.authorizations.append(self.headers["Authorization"])
         self.server.resumed_from.append(self.headers["Last-Event-ID"])
+        if self.path in self.server.replies:
+            self.answer(200, self.server.replies[self.path], "application/json")
+            return
         if not self.server.streams:
             self.answer(503, {}, "application/json")
             return
@@ -66,7 +73,7 @@ class Answers(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(self.server.streams.pop(0).encode())
 
-    def answer(self, status: int, body: dict[str, Any], kind: str) -> None:
+    def answer(self, status: int, body: Any, kind: str) -> None:
         content = json.dumps(body).encode()
         self.send_response(status)
         self.send_header("Content-Type", kind)

@@ -14,13 +14,15 @@ from services.common.version import VERSION
 HERE = ["up", "url", "stop", "clean", "doctor", "check"]
 IN_A_CLUSTER = ["hub-values"]
 AT_A_GATEWAY = ["launch", "log", "cancel", "queue"]
+OF_OPERATORS = ["ban", "allow", "policy"]
+ALL = [*HERE, *IN_A_CLUSTER, *AT_A_GATEWAY, *OF_OPERATORS]
 
 
 def test_every_command_has_a_file_and_every_other_file_is_shared() -> None:
-    shared = {"__init__", "app", "checkout", "gateway", "terminal"}
+    shared = {"__init__", "app", "checkout", "gateway", "rules", "terminal"}
     files = {path.stem for path in Path(sys.modules["bindery.cli"].__path__[0]).glob("*.py")}
     commands = {name for name in app if not name.startswith("-")}
-    assert commands == {*HERE, *IN_A_CLUSTER, *AT_A_GATEWAY}
+    assert commands == set(ALL)
     assert {name.replace("-", "_") for name in commands} == files - shared
 
 
@@ -28,17 +30,17 @@ def test_help_names_every_command_with_what_it_does(capsys: pytest.CaptureFixtur
     assert main(["--help"]) == 0
     out, err = capsys.readouterr()
     assert err == ""
-    for name in (*HERE, *IN_A_CLUSTER, *AT_A_GATEWAY):
+    for name in ALL:
         row = next(line for line in out.splitlines() if line.startswith(f"│ {name} "))
         assert len(row.split()) > 4
 
 
-@pytest.mark.parametrize("command", [*HERE, *IN_A_CLUSTER, *AT_A_GATEWAY])
+@pytest.mark.parametrize("command", ALL)
 def test_each_command_has_help_of_its_own(capsys: pytest.CaptureFixture[str], command: str) -> None:
     assert main([command, "--help"]) == 0
     out, _ = capsys.readouterr()
     assert out.startswith(f"Usage: bindery {command}")
-    assert ("--gateway" in out) is (command in AT_A_GATEWAY)
+    assert ("--gateway" in out) is (command in {*AT_A_GATEWAY, *OF_OPERATORS})
 
 
 def test_help_shows_the_gateway_that_is_asked(
