@@ -242,7 +242,7 @@ async def test_a_directory_is_unpacked_with_its_programs_and_its_links(
         "sub/up": "../a.txt",
         "out": "../../x",
         "deep/down/l": "../../sub",
-        "n": "deep/down/l/../../y",
+        "n": "deep/down/l/../..",
         "abs": "/etc/passwd",
     }
     tar = tarred({"a.txt": b"a", "sub/b": b"b"}, top=DIRECTORY, links=links, programs={"run": b"#!/bin/sh\n"})
@@ -254,7 +254,7 @@ async def test_a_directory_is_unpacked_with_its_programs_and_its_links(
     mode = (fetching.target / "run").stat().st_mode
     assert (bool(mode & 0o100), mode & 0o7000) == (True, 0)
     assert not (fetching.target / "a.txt").stat().st_mode & 0o111
-    assert fetching.lines[-1] == "3 links that lead elsewhere are left out: out, n, abs"
+    assert fetching.lines[-1] == "3 links that lead elsewhere or nowhere are left out: out, n, abs"
 
 
 async def test_the_vault_is_waited_for(forge: Forge, fetching: Fetching) -> None:

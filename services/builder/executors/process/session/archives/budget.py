@@ -66,7 +66,11 @@ class Budget:
     def for_unpacking(self, packed_bytes: int) -> "Budget":
         """Return a budget of its own for what a file of `packed_bytes` is unpacked to, after which that is removed."""
         unpacked_bytes = max(FREE_UNPACKED_BYTES, self.max_ratio * packed_bytes)
-        return replace(self, used_bytes=0, used_files=0, unpacked_bytes=unpacked_bytes)
+        return replace(self.unused(), unpacked_bytes=unpacked_bytes)
+
+    def unused(self) -> "Budget":
+        """Return a budget with the same limits, of which nothing is used."""
+        return replace(self, used_bytes=0, used_files=0)
 
 
 def too_large(max_bytes: int) -> BinderyError:

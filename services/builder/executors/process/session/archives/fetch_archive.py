@@ -87,7 +87,7 @@ class _Placing:
         if self.listing.packing is Packing.ZIP and is_zip(contents[0]):
             return self._unpacked_zip(contents[0], self.listing.files[0])
 
-        tree = NewTree(self.root, "the dataset")
+        tree = NewTree(self.root, "the dataset", self.budget.unused())
         for file, content in zip(self.listing.files, contents, strict=True):
             if tree.move_in(content, file.path):
                 self.say(f"Two files of the dataset are called {shown(file.path)}: the later one is kept")
@@ -95,13 +95,14 @@ class _Placing:
 
     def _unpacked_zip(self, content: Path, file: RemoteFile) -> Path:
         self.say(f"Unpacking {shown(file.path)}")
-        tree = NewTree(self.root, shown(file.path))
-        unpack_zip(content, tree, self.budget.for_unpacking(content.stat().st_size), name=shown(file.path))
+        budget = self.budget.for_unpacking(content.stat().st_size)
+        unpack_zip(content, NewTree(self.root, shown(file.path), budget), budget, name=shown(file.path))
         return only_folder(self.root) or self.root
 
     def _unpacked_tar(self, content: Path) -> Path:
-        tree = NewTree(self.root, self.listing.name)
-        unpack_tar(content, tree, self.budget.for_unpacking(content.stat().st_size), name=self.listing.name)
+        budget = self.budget.for_unpacking(content.stat().st_size)
+        tree = NewTree(self.root, self.listing.name, budget)
+        unpack_tar(content, tree, budget, name=self.listing.name)
         top = only_folder(self.root)
         if top is None:
             raise BinderyError("fetch_failed", f"What came for {self.listing.name} is not one folder.")
@@ -109,5 +110,9 @@ class _Placing:
         if left_out := tree.make_links(top):
             more = f" and {len(left_out) - _NAMES_SHOWN} more" if len(left_out) > _NAMES_SHOWN else ""
             names = ", ".join(name.partition("/")[2] for name in left_out[:_NAMES_SHOWN])
-            self.say(printable(f"{counted(len(left_out), 'link')} that lead elsewhere are left out: {names}{more}"))
+            self.say(
+                printable(
+                    f"{counted(len(left_out), 'link')} that lead elsewhere or nowhere are left out: {names}{more}"
+                )
+            )
         return top

@@ -33,7 +33,6 @@ def unpack_tar(path: Path, tree: NewTree, budget: Budget, *, name: str) -> None:
         packed = PackedFile(cast("IO[bytes]", file), max_read_bytes=READ_MAX_BYTES, max_position=max_position)
         with tarfile.open(fileobj=packed, mode="r:") as archive:
             for member in archive:
-                budget.take_file()
                 _unpack_member(archive, member, tree, budget, name)
         while packed.read(CHUNK_BYTES):  # to the checksum at the end
             pass

@@ -42,7 +42,6 @@ def unpack_zip(path: Path, tree: NewTree, budget: Budget, *, name: str) -> None:
         packed = PackedFile(file, max_read_bytes=max_read_bytes)
         with zipfile.ZipFile(packed) as archive:
             for entry in archive.infolist():
-                budget.take_file()
                 if entry.filename.endswith("/"):
                     tree.add_folder(entry.filename)
                 else:

@@ -1,6 +1,6 @@
 """A place to unpack to, beside which nothing may appear."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -9,8 +9,6 @@ import pytest
 
 from services.builder.executors.process.session.archives.budget import Budget
 from services.builder.executors.process.session.archives.tree import NewTree
-
-MakeTree = Callable[[], NewTree]
 
 
 def budget_of(**limits: Any) -> Budget:
@@ -25,6 +23,6 @@ def tree(tmp_path: Path) -> Iterator[NewTree]:
     parent = tmp_path / "outer" / "inner"
     root = parent / "root"
     root.mkdir(parents=True)
-    yield NewTree(root, "x.zip")
+    yield NewTree(root, "x.zip", budget_of())
     assert list(parent.iterdir()) == [root]
     assert list(parent.parent.iterdir()) == [parent]

@@ -98,6 +98,31 @@ def test_no_link_is_made_through_a_link(tmp_path: Path, tree: NewTree) -> None:
     assert list(outside.iterdir()) == []
 
 
+def test_a_chain_of_links_without_end_leads_nowhere(tmp_path: Path, tree: NewTree) -> None:
+    links = [entry(f"{number}", tarfile.SYMTYPE, link=f"{number + 1}") for number in range(60)]
+    circle = [entry("x", tarfile.SYMTYPE, link="y"), entry("y", tarfile.SYMTYPE, link="x")]
+    unpack_tar(packed(tmp_path, tar_of(*links, *circle, entry("60"))), tree, budget_of(), name="it")
+    left_out = tree.make_links(tree.root)
+    assert {"x", "y", "0"} <= set(left_out)
+    assert "59" not in left_out
+    assert (tree.root / "59").samefile(tree.root / "60")
+
+
+def test_a_link_whose_path_becomes_too_long_leads_nowhere(tmp_path: Path, tree: NewTree) -> None:
+    target = "./" * 2000
+    links = [entry("a", tarfile.SYMTYPE, link=f"{target}b"), entry("b", tarfile.SYMTYPE, link=f"{target}c")]
+    unpack_tar(packed(tmp_path, tar_of(*links, entry("c"))), tree, budget_of(), name="it")
+    assert set(tree.make_links(tree.root)) <= {"a", "b"}
+
+
+def test_a_link_through_one_that_is_left_out_is_left_out_too(tmp_path: Path, tree: NewTree) -> None:
+    out = entry("out", tarfile.SYMTYPE, link="..")
+    back = entry("back", tarfile.SYMTYPE, link="out/root/a")
+    unpack_tar(packed(tmp_path, tar_of(out, back, entry("a"))), tree, budget_of(), name="it")
+    assert tree.make_links(tree.root) == ["out", "back"]
+    assert tree_of(tree.root) == {"a": b""}
+
+
 def test_a_program_is_one_and_no_more(tmp_path: Path, tree: NewTree) -> None:
     unpack_tar(packed(tmp_path, tar_of(entry("a", mode=0o7777), entry("b", mode=0o644))), tree, budget_of(), name="it")
     modes = {name: stat.S_IMODE((tree.root / name).stat().st_mode) for name in ("a", "b")}
@@ -163,7 +188,7 @@ def unpacked_or_refused(content: bytes) -> None:
         path = packed(Path(work), content)
         root = Path(work) / "outer" / "root"
         root.mkdir(parents=True)
-        tree = NewTree(root, "it")
+        tree = NewTree(root, "it", budget_of())
         with contextlib.suppress(BinderyError):
             unpack(path, tree)
             for name in tree_of(root):

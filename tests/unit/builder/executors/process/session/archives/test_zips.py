@@ -117,6 +117,18 @@ def test_entries_have_a_limit(tmp_path: Path, tree: NewTree) -> None:
     assert "more than the 100 files" in error.detail
 
 
+@pytest.mark.parametrize("name", ["/".join("a" * 60), "/".join("b" * 60) + "/"])
+def test_folders_that_are_only_on_the_way_count_too(tmp_path: Path, tree: NewTree, name: str) -> None:
+    names = [name, name.replace("a", "c").replace("b", "d")]
+    error = refused(packed(tmp_path, zipped(dict.fromkeys(names, b""))), tree)
+    assert error.code == "repository_too_large"
+
+
+def test_a_name_that_leads_too_deep_is_refused(tmp_path: Path, tree: NewTree) -> None:
+    error = refused(packed(tmp_path, one_entry("a/" * 101)), tree)
+    assert (error.code, "can't be the name of a file" in error.detail) == ("build_failed", True)
+
+
 def test_a_list_of_entries_that_is_too_long_is_not_read(tmp_path: Path, tree: NewTree) -> None:
     content = zipped({f"{number}{'x' * 200}": b"" for number in range(8000)})
     error = refused(packed(tmp_path, content), tree)
@@ -216,7 +228,7 @@ def unpacked_or_refused(content: bytes) -> None:
         root.mkdir(parents=True)
         if is_zip(path):
             with contextlib.suppress(BinderyError):
-                unpack_zip(path, NewTree(root, "x.zip"), budget_of(), name="x.zip")
+                unpack_zip(path, NewTree(root, "x.zip", budget_of()), budget_of(), name="x.zip")
         assert {*Path(work).iterdir()} == {root.parent, path}
         assert list(root.parent.iterdir()) == [root]
         assert not any(entry.is_symlink() for entry in root.rglob("*"))
