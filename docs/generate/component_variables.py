@@ -25,9 +25,16 @@ READERS: Mapping[str, tuple[type[BaseSettings], ...]] = {
 }
 """The settings classes of each component that is a service."""
 
+_OF_FORGES = {
+    "BINDERY_GITHUB_ACCESS_TOKEN",
+    "BINDERY_GITLABS",
+    "BINDERY_GITEAS",
+    "BINDERY_BITBUCKET_TOKEN",
+    "BINDERY_GIT_CREDENTIALS",
+}
 UNUSED = {
     "resolver": {"BINDERY_INSTALLATION_SECRET"},
-    "builder": {"BINDERY_INSTALLATION_SECRET", "BINDERY_GIT_CREDENTIALS"},
+    "builder": {"BINDERY_INSTALLATION_SECRET", *_OF_FORGES},
     "worker": {"BINDERY_INSTALLATION_SECRET", "BINDERY_OPERATOR_TOKEN"},
 }
 """Secrets that a component's settings class has and the component does not use."""

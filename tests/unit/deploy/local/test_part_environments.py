@@ -109,9 +109,10 @@ def test_parts_see_only_what_they_need(tmp_path: Path) -> None:
 
 
 WHO_READS = {
-    "BINDERY_GITHUB_ACCESS_TOKEN": {"resolver"},
+    "BINDERY_GITHUB_ACCESS_TOKEN": {"resolver", "worker", "worker-2"},
+    "BINDERY_GITLABS": {"resolver", "worker", "worker-2"},
     "BINDERY_GITHUB_CLIENT_SECRET": {"resolver"},
-    "BINDERY_GIT_CREDENTIALS": {"worker", "worker-2"},
+    "BINDERY_GIT_CREDENTIALS": {"resolver", "worker", "worker-2"},
     "BINDERY_REGISTRY_CREDENTIALS": {"builder", "worker", "worker-2"},
     "BINDERY_OUTBOUND_PROXY": {"resolver", "builder", "worker", "worker-2"},
     "BINDERY_OPERATOR_TOKEN": {"builder", "resolver"},
