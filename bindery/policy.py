@@ -20,6 +20,7 @@ class Rule:
     reason: str = ""
     config: Mapping[str, Any]
     expires_at: float | None = None
+    end_servers: bool = False
     created_by: str = ""
     created_at: float = 0.0
     origin: str = ""

@@ -64,7 +64,7 @@ _add("log", GATEWAY, "Print the log of a build up to now.")
 _add("cancel", GATEWAY, "Cancel a launch or a build.")
 _add("queue", GATEWAY, "Print how many builds wait and run, and how many may run.")
 
-_add("ban", OPERATOR, "Ban links: nobody may launch them.")
+_add("ban", OPERATOR, "Ban links, and end the launches of them.")
 _add("allow", OPERATOR, "Allow links where only some may be launched.")
 _add("policy", OPERATOR, "Print the bans and allowances, say why a link is banned, or remove a rule.")
 

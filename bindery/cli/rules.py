@@ -56,6 +56,8 @@ def print_rule(rule: Rule) -> None:
     """Print a rule in one line: its id, or the setting that has it, and what it says."""
     parts = [f"{rule.id:<16}", f"{rule.kind:<10}", f"{rule.provider}/{rule.pattern}"]
     parts += [f"{name}={value}" for name, value in rule.config.items()]
+    if rule.end_servers:
+        parts.append("ends servers")
     if rule.expires_at:
         parts.append(f"until {date(rule.expires_at)}")
     if rule.reason:

@@ -5,6 +5,8 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
+from pydantic import TypeAdapter
+
 from services.common.models import (
     Build,
     BuildRequest,
@@ -20,6 +22,7 @@ from services.common.models import (
 )
 from services.common.models.error_codes import ErrorCode
 from services.common.models.errors import BinderyError
+from services.common.models.policy import PolicyQuestion, RunningServer, Verdicts
 from services.common.net.http import PooledClient, ServiceClient
 from services.common.net.reply import Reply
 from services.common.service.backoff import Backoff
@@ -32,6 +35,7 @@ from services.gateway.settings import GatewaySettings
 log = get_logger(__name__)
 
 T = TypeVar("T")
+_SERVERS = TypeAdapter(list[RunningServer])
 RETRYABLE_CODES: frozenset[ErrorCode] = frozenset(
     {
         "resolver_unavailable", "builder_unavailable", "launcher_unavailable", "redis_unavailable",
@@ -126,6 +130,11 @@ class Backends:
         content = body.model_dump_json() if body else None
         return await self.resolver.call(method, f"/policy{path}", params=params, headers=headers, content=content)
 
+    async def verdicts(self, question: PolicyQuestion) -> Verdicts:
+        """Return which of some links may not be launched any more. It is asked once. Raise `BinderyError`."""
+        reply = await self.resolver.call("POST", "/policy/verdicts", content=question.model_dump_json())
+        return Verdicts.model_validate_json(reply.body)
+
     # Builder
 
     async def build(self, request: BuildRequest, on_unavailable: OnUnavailable | None = None) -> Build:
@@ -181,6 +190,14 @@ class Backends:
             "launch_epoch": str(launch_epoch),
         }
         await self._retry(lambda: self.launcher.call("DELETE", "/servers", params=params))
+
+    async def running_servers(self) -> list[RunningServer]:
+        """Return the servers that run or start, of all gateways' launches. It is asked once. Raise `BinderyError`."""
+        return _SERVERS.validate_json((await self.launcher.call("GET", "/servers")).body)
+
+    async def end_server(self, server_id: str) -> None:
+        """End a server, whether it is still starting or ready. It is asked once. Raise `BinderyError`."""
+        await self.launcher.call("DELETE", f"/servers/{server_id}", params={"even_ready": "true"})
 
     # Health
 

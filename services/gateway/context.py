@@ -73,10 +73,12 @@ async def open_gateway_context(
         async with service_member(common, "gateway") as member:
             launches = Launches(context=common, member=member, backends=backends, settings=settings)
             await common.bus.listen(common.keys.wake("gateway"), launches.on_message)
+            await common.bus.listen(common.keys.policy_news, launches.bans.on_message)
             await member.start(on_adopt=launches.adopt)
             async with background_tasks(
                 launches.cancel_requests.poll(),
                 launches.abandonment.run(),
+                launches.bans.run(),
                 launches.keep_followed_alive(),
                 scheduler.run(),
                 _leave_when_stopping(scheduler, member),

@@ -5,8 +5,10 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request, Response, status
 
 from services.common.models import ResolvedRepo, Server, ServerRequest
+from services.common.models.policy import RunningServer
 from services.common.web.problems import RESPONSES
 from services.launcher.context import LauncherContext
+from services.launcher.running_servers import running_servers
 
 router = APIRouter(responses=RESPONSES)
 
@@ -34,6 +36,12 @@ async def check_seat(repo: ResolvedRepo, context: Context, resource_class: str |
     await context.servers.check(repo, resource_class)
 
 
+@router.get("/servers")
+async def get_servers(context: Context) -> list[RunningServer]:
+    """Return the servers that run or start, with the links that they were launched by."""
+    return await running_servers(context.common, context.seats)
+
+
 @router.get("/servers/{server_id}")
 async def get_server(server_id: str, context: Context) -> Server:
     """Return one server."""
@@ -59,6 +67,6 @@ async def delete_server_of(
 
 
 @router.delete("/servers/{server_id}", status_code=status.HTTP_202_ACCEPTED)
-async def delete_server(server_id: str, context: Context) -> None:
-    """Cancel a start that is under way."""
-    await context.servers.stop(server_id)
+async def delete_server(server_id: str, context: Context, even_ready: bool = False) -> None:
+    """Cancel a start that is under way; with `even_ready`, also remove a server that is ready."""
+    await context.servers.stop(server_id, even_ready=even_ready)

@@ -1,6 +1,7 @@
 """The live policy of a whole Bindery with two gateways, as its operator changes it."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -86,6 +87,58 @@ def test_a_ban_by_the_command_line_holds_for_an_image_that_exists(
     again.stream.until("ready")
     assert policy(stack, "/audit?limit=1")[0]["reason"] == "It was cleaned up."
     assert stack.refused_by_redis() == []
+
+
+def begin_at(stack: Stack, gateway: int, spec: str) -> ApiLaunch:
+    body = {"provider": "git", "spec": spec}
+    reply = stack.client.post(f"{stack.gateway_url(gateway)}/api/v1/launches", json=body)
+    assert reply.status_code == 202, reply.text
+    launch_id = reply.json()["launch_id"]
+    return ApiLaunch(stack, launch_id, stack.follow(launch_id, gateway))
+
+
+def ban_owner(forge: Forge, owner: str, *options: str) -> None:
+    pattern = git_spec(f"{forge.url}/{owner}/", "").rstrip("/")
+    assert main(["ban", f"git/{pattern}", "--reason", REASON, *options]) == 0
+
+
+def test_a_ban_ends_the_launches_of_both_gateways_and_their_build(stack: Stack, forge: Forge, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    script = f"#!/bin/sh\necho it runs\nwhile [ ! -e '{gate}' ]; do sleep 0.05; done\n"
+    for owner in ("spammer", "good"):
+        forge.create_repo(owner, "waits", {"postBuild": script})
+    launches = [begin_at(stack, gateway, git_spec(f"{forge.url}/spammer/waits")) for gateway in (0, 1)]
+    other = begin_at(stack, 1, git_spec(f"{forge.url}/good/waits"))
+    for launch in (*launches, other):
+        launch.stream.until_message("it runs\n")
+
+    ban_owner(forge, "spammer")
+    for launch in launches:
+        assert launch.stream.outcome()["phase"] == "failed"
+        problem = launch.problem()
+        assert (problem["code"], problem["detail"].endswith(REASON)) == ("banned", True), problem
+    build = launches[0].view["build_id"]
+    ended = f"{stack.url}/api/v1/builds/{build}"
+    eventually(lambda: stack.client.get(ended).json()["state"] == "cancelled", "the build has ended")
+    gate.touch()
+    assert other.stream.outcome()["phase"] == "ready"
+
+
+def test_a_ban_ends_running_servers_if_it_says_so(stack: Stack, forge: Forge) -> None:
+    launches = {}
+    for owner in ("spammer", "good"):
+        forge.create_repo(owner, "runs", {"README.md": ""})
+        launches[owner] = begin_at(stack, 0, git_spec(f"{forge.url}/{owner}/runs"))
+        launches[owner].stream.until("ready")
+
+    ban_owner(forge, "spammer")
+    with stack.part_client("launcher") as launcher:
+        assert len(launcher.get("/servers").json()) == 2
+        ban_owner(forge, "spammer", "--end-servers")
+        eventually(lambda: len(launcher.get("/servers").json()) == 1, "a server has ended")
+    states = {owner: launch.view["server_state"] for owner, launch in launches.items()}
+    assert states == {"spammer": "failed", "good": "ready"}
+    eventually(lambda: sum(map(len, stack.hub_users().values())) == 1, "the hub has one server")
 
 
 def test_the_api_is_the_operators_and_refuses_in_sentences(stack: Stack) -> None:

@@ -29,6 +29,7 @@ from services.common.models import (
     Spec,
 )
 from services.common.models.errors import BinderyError
+from services.common.models.policy import PolicyQuestion, RunningServer, Verdict, Verdicts
 from services.common.net.reply import Reply
 from services.common.records.owned_record import OwnedRecord
 from services.common.redis.keys import Kind, Topic
@@ -64,6 +65,13 @@ class FakeBackends:
     """The epochs of launches for which the launcher was asked to stop a server."""
     cancellations: list[tuple[str, str]] = field(default_factory=list)
     raises: dict[str, BinderyError] = field(default_factory=dict)
+    banned: dict[str, str] = field(default_factory=dict)
+    """The sentence for the user of each link that is banned."""
+    policy_version: int = 0
+    questions: list[PolicyQuestion] = field(default_factory=list)
+    """What the resolver was asked about its policy."""
+    servers: list[RunningServer] = field(default_factory=list)
+    """The servers that run."""
 
     async def _record_call(self, name: str, *details: object) -> None:
         self.calls.append(" ".join(map(str, (name, *details))))
@@ -77,6 +85,20 @@ class FakeBackends:
     async def resolve(self, _spec: Spec, _login: GitCredential | None = None) -> ResolvedRepo:
         await self._record_call("resolve")
         return REPO
+
+    async def verdicts(self, question: PolicyQuestion) -> Verdicts:
+        self.questions.append(question)
+        if question.version > self.policy_version:
+            raise BinderyError("resolver_unavailable", "This resolver does not have the newest policy yet.")
+        refusals = [self.banned.get(link.spec.spec, "") for link in question.links]
+        verdicts = tuple(Verdict(refusal=refusal, ends_servers=bool(refusal)) for refusal in refusals)
+        return Verdicts(version=self.policy_version, ends_servers=bool(self.banned), verdicts=verdicts)
+
+    async def running_servers(self) -> list[RunningServer]:
+        return self.servers
+
+    async def end_server(self, server_id: str) -> None:
+        await self._record_call("end", server_id)
 
     async def build(self, request: BuildRequest, on_unavailable: OnUnavailable | None = None) -> Build:
         await self._record_call("build")
@@ -215,6 +237,7 @@ async def open_gateway(valkey: Valkey, **others: object) -> AsyncIterator[Gatewa
         async with service_member(context, "gateway") as member:
             launches = Launches(context=context, member=member, backends=cast("Backends", backends), settings=settings)
             await context.bus.listen(context.keys.wake("gateway"), launches.on_message)
+            await context.bus.listen(context.keys.policy_news, launches.bans.on_message)
             await member.start(on_adopt=launches.adopt)
-            async with background_tasks(launches.abandonment.run()):
+            async with background_tasks(launches.abandonment.run(), launches.bans.run()):
                 yield Gateway(context, backends, launches)

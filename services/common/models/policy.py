@@ -40,6 +40,7 @@ class NewRule(Contract):
         {}, description="Of kind `config`: `quota`, `resource_class`, and keys of your own, which hooks may read."
     )
     expires_at: float | None = Field(None, description="Unix time from which the rule no longer holds; null: never.")
+    end_servers: bool = Field(False, description="Of kind `ban`: whether running servers of the repository are ended.")
     by: str = Field("", max_length=200, description="Who adds it, for the audit log.")
 
 
@@ -53,6 +54,7 @@ class PolicyRule(Contract):
     reason: str = ""
     config: dict[str, Any] = Field({})
     expires_at: float | None = None
+    end_servers: bool = False
     created_by: str = ""
     created_at: float = 0.0
     origin: str = ""
@@ -91,6 +93,13 @@ class LinkToCheck(Contract):
     repo: ResolvedRepo | None = None
 
 
+class RunningServer(Contract):
+    """A server that runs or starts, and the link that it was launched by."""
+
+    server_id: str
+    link: LinkToCheck
+
+
 class PolicyQuestion(Contract):
     """Which of some links are refused, by a policy of at least this version."""
 
@@ -102,16 +111,21 @@ class Verdict(Contract):
     """What the policy says of a link: `refusal` is the sentence for the person who launches it; empty if it may be.
 
     `rule` is the one that refuses it; null if no allowance matches, which no single rule decides. `matches` are all
-    rules that match the link.
+    rules that match the link. `ends_servers`: whether a ban among them ends running servers, too.
     """
 
     refusal: str = ""
     rule: PolicyRule | None = None
     matches: tuple[PolicyRule, ...] = ()
+    ends_servers: bool = False
 
 
 class Verdicts(Contract):
-    """The answer to a `PolicyQuestion`, in the order of its links, and the version of the policy that gave it."""
+    """The answer to a `PolicyQuestion`, in the order of its links, and the version of the policy that gave it.
+
+    `ends_servers`: whether there is a ban that ends running servers.
+    """
 
     version: int
+    ends_servers: bool = False
     verdicts: tuple[Verdict, ...]

@@ -104,6 +104,11 @@ class Keys:
         """Return the channel that wakes a service: for orphans, cancel requests, free slots or free seats."""
         return self._key(f"wake:{service}")
 
+    @property
+    def policy_news(self) -> str:
+        """The channel that carries the version of each new live policy."""
+        return self._key("policy:news")
+
     def __call__(self, name: str) -> str:
         """Return a key that an installation has one of, such as `logs`, `slots` or `{queue}:waiting`."""
         return self._key(name)

@@ -14,6 +14,7 @@ from services.common.service.clock import clock
 from services.common.service.logging import get_logger
 from services.common.service.tasks import cancel_and_wait
 from services.gateway.launches.abandonment import Abandonment
+from services.gateway.launches.bans import Bans, CheckedLaunch
 from services.gateway.launches.conductor import Conductor
 from services.gateway.settings import GatewaySettings
 
@@ -26,7 +27,7 @@ def launch_topic(launch_id: str) -> Topic:
 
 
 class LaunchRun:
-    """Runs a conductor, and ends its launch if that fails, is cancelled, is abandoned or takes too long."""
+    """Runs a conductor, and ends its launch if that fails, is cancelled, banned or abandoned, or takes too long."""
 
     def __init__(
         self,
@@ -36,12 +37,14 @@ class LaunchRun:
         settings: GatewaySettings,
         cancel_requests: CancelRequests,
         abandonment: Abandonment,
+        bans: Bans,
     ) -> None:
         self._conductor = conductor
         self._context = context
         self._settings = settings
         self._cancel_requests = cancel_requests
         self._abandonment = abandonment
+        self._bans = bans
 
     async def run(self, *, is_cancelled: bool = False) -> None:
         """Run until the launch has ended or belongs to another gateway. Cancelling leaves it to another gateway.
@@ -51,8 +54,11 @@ class LaunchRun:
         launch_id = self._conductor.launch.launch_id
         cancel = self._cancel_requests.register(launch_id, is_requested=is_cancelled)
         try:
-            with self._abandonment.watching(self._conductor) as is_abandoned:
-                await self._wait_for_outcome(cancel, is_abandoned)
+            with (
+                self._abandonment.watching(self._conductor) as is_abandoned,
+                self._bans.watching(self._conductor) as checked,
+            ):
+                await self._wait_for_outcome(cancel, is_abandoned, checked)
         except BinderyError as error:
             await self._fail(error)
         except Fenced:
@@ -64,18 +70,21 @@ class LaunchRun:
             await self._conductor.side_effects.cancel_calls()
             self._cancel_requests.unregister(launch_id, cancel)
 
-    async def _wait_for_outcome(self, cancel: asyncio.Event, is_abandoned: asyncio.Event) -> None:
+    async def _wait_for_outcome(
+        self, cancel: asyncio.Event, is_abandoned: asyncio.Event, checked: CheckedLaunch
+    ) -> None:
         """Return when the launch has ended.
 
-        Raise `BinderyError` if the launch failed, was cancelled or abandoned, or took too long.
+        Raise `BinderyError` if the launch failed, was cancelled, banned or abandoned, or took too long.
         """
         if cancel.is_set() and self._conductor.launch.state is not LaunchState.RESOLVING:
             # It was adopted, and its record names all that was requested for it: nothing is to begin any more.
             raise BinderyError("cancelled", "The launch was cancelled.")
 
-        # Two events and a deadline: `run_until`, which races work against one event, does not serve here.
+        # Three events and a deadline: `run_until`, which races work against one event, does not serve here.
         conduct = asyncio.create_task(self._conduct_through_outages(), name="conduct")
-        outcomes = {conduct, asyncio.create_task(cancel.wait()), asyncio.create_task(is_abandoned.wait())}
+        events = (cancel, is_abandoned, checked.is_banned)
+        outcomes = {conduct, *(asyncio.create_task(event.wait()) for event in events)}
         try:
             await asyncio.wait(outcomes, timeout=self._seconds_left(), return_when=asyncio.FIRST_COMPLETED)
             if conduct.done():
@@ -92,6 +101,8 @@ class LaunchRun:
             return
         if cancel.is_set():
             raise BinderyError("cancelled", "The launch was cancelled.")
+        if checked.is_banned.is_set():
+            raise BinderyError("banned", checked.refusal)
         if is_abandoned.is_set():
             raise BinderyError("abandoned", "Nobody followed this launch, so no server was started.")
         raise BinderyError("launch_timeout")
@@ -122,8 +133,9 @@ class LaunchRun:
             await conductor.record.write()
 
             # The end is written last: a gateway that adopts the launch before that undoes everything again.
-            # An abandoned launch lets its build finish; a cancelled one stops it, unless others wait for it.
-            await conductor.side_effects.compensate(conductor.launch, stop_build=error.has_code("cancelled"))
+            # An abandoned launch lets its build finish; a cancelled or banned one stops it, unless others wait for it.
+            stop_build = error.has_code("cancelled", "banned")
+            await conductor.side_effects.compensate(conductor.launch, stop_build=stop_build)
             await conductor.fail(error, LaunchState.CANCELLED if is_unwanted else LaunchState.FAILED)
         except Fenced:
             log.warning("launch_not_ours")

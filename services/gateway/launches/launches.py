@@ -34,6 +34,7 @@ from services.common.service.logging import bound_contextvars
 from services.common.service.loops import RETRY_MAX_SECONDS, run_forever
 from services.gateway.backends import Backends
 from services.gateway.launches.abandonment import Abandonment
+from services.gateway.launches.bans import Bans
 from services.gateway.launches.conductor import Conductor
 from services.gateway.launches.launch_run import LaunchRun, launch_topic
 from services.gateway.launches.links import without_login
@@ -63,6 +64,8 @@ class Launches:
         """Requests to cancel launches that are conducted here."""
         self.abandonment = Abandonment(context, limit_seconds=settings.abandoned_seconds)
         """The look for launches that are conducted here and that nobody follows."""
+        self.bans = Bans(context, backends)
+        """Ends launches that are conducted here when they are banned."""
 
     # Starting and adopting
 
@@ -183,6 +186,7 @@ class Launches:
             settings=self._settings,
             cancel_requests=self.cancel_requests,
             abandonment=self.abandonment,
+            bans=self.bans,
         )
 
         self._conductors[launch.launch_id] = conductor
@@ -265,13 +269,11 @@ class Launches:
 
         After a failure it is told again soon, however long the usual wait is: meanwhile they hear of no follower.
         """
+        wait = self._settings.abandoned_seconds / 8
         await run_forever(
-            self._mark_followed,
-            name="followed",
-            wait=self._settings.abandoned_seconds / 8,
-            unavailable=REDIS_UNAVAILABLE,
+            self._mark_followed, name="followed", wait=wait, unavailable=REDIS_UNAVAILABLE,
             retry_max_seconds=RETRY_MAX_SECONDS,
-        )
+        )  # fmt: skip
 
     async def _mark_followed(self) -> None:
         await self._mark_seen(*self._context.bus.followed_topics(Kind.LAUNCH))

@@ -30,7 +30,8 @@ async def add_rule(
 ) -> PolicyRule:
     """Add a live rule, which holds for the next launch. Asking again is safe.
 
-    200 if there was one of this kind about these links: it is replaced, unless it says the same.
+    200 if there was one of this kind about these links: it is replaced, unless it says the same. A ban ends launches
+    that are under way, and with `end_servers` running servers, within seconds.
     """
     reply = await context.backends.ask_policy("POST", "/rules", operator_token=operator_token, body=new_rule)
     response.status_code = reply.status

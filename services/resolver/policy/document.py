@@ -114,6 +114,8 @@ def _check(new: NewRule) -> None:
         raise BinderyError("bad_request", "The reason must be one line of text.")
     if new.expires_at is not None and new.expires_at <= clock.now():
         raise BinderyError("bad_request", "The rule would have expired already.")
+    if new.end_servers and new.kind is not RuleKind.BAN:
+        raise BinderyError("bad_request", "Only a ban ends servers.")
     if bool(new.config) is not (new.kind is RuleKind.CONFIG):
         raise BinderyError("bad_request", "A rule of kind config, and no other, has a config.")
     try:

@@ -135,4 +135,8 @@ class LivePolicy:
         rules = self.rules
         if question.version > rules.version:
             raise BinderyError("resolver_unavailable", "This resolver does not have the newest policy yet.")
-        return Verdicts(version=rules.version, verdicts=tuple(rules.verdict(link) for link in question.links))
+        return Verdicts(
+            version=rules.version,
+            ends_servers=rules.end_servers,
+            verdicts=tuple(rules.verdict(link) for link in question.links),
+        )

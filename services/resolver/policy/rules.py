@@ -158,7 +158,13 @@ class Rules:
         matches = tuple(each.rule for each in self._rules if any(each.matches(name) for name in names))
         if refusal is None:
             return Verdict(matches=matches)
-        return Verdict(refusal=refusal.detail, rule=refusal.rule, matches=matches)
+        ends_servers = any(rule.end_servers for rule in matches)
+        return Verdict(refusal=refusal.detail, rule=refusal.rule, matches=matches, ends_servers=ends_servers)
+
+    @property
+    def end_servers(self) -> bool:
+        """Whether there is a ban that ends running servers."""
+        return any(each.rule.end_servers for each in self._rules)
 
     def _names(self, provider: Provider, spec: Spec) -> list[Spec]:
         """Return a link, and the other links to the same repository and ref, of whichever provider."""

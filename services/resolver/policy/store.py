@@ -23,7 +23,6 @@ from services.resolver.settings import ResolverSettings
 
 log = get_logger(__name__)
 
-CHANNEL = "policy:news"
 REFRESH_SECONDS = 2.0
 """Longest time that a link waits for the policy to be read; then the one in memory counts."""
 TRIES = 10
@@ -39,7 +38,7 @@ class PolicyStore:
     def __init__(self, redis: Redis, keys: Keys, settings: ResolverSettings, *, rules_id: RulesId) -> None:
         self._redis = redis
         self._keys = [keys("policy:live"), keys("policy:resolver"), keys("policy:audit")]
-        self.channel = keys(CHANNEL)
+        self.channel = keys.policy_news
         """Channel that carries the version of each new document."""
         self._scripts = Scripts(redis, "services.resolver.policy.scripts")
         self._audit_max = settings.policy_audit_max
@@ -189,5 +188,5 @@ def _log_change(entry: AuditEntry) -> None:
     rule = entry.rule
     log.warning(
         "policy_changed", action=entry.action, version=entry.version, by=entry.by, reason=entry.reason,
-        rule=rule.id, kind=rule.kind, provider=rule.provider, pattern=rule.pattern,
+        rule=rule.id, kind=rule.kind, provider=rule.provider, pattern=rule.pattern, end_servers=rule.end_servers,
     )  # fmt: skip

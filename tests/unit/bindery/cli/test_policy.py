@@ -31,7 +31,7 @@ def test_a_ban_is_sent_with_its_reason_and_printed(gateway: Gateway, capsys: pyt
     ((body, _),) = gateway.posts
     assert body == {
         "kind": "ban", "provider": "gh", "pattern": "evil/miner/", "reason": "It mines coins.", "expires_at": None,
-        "by": operator_name(),
+        "end_servers": False, "by": operator_name(),
     }  # fmt: skip
     assert capsys.readouterr().out == PRINTED
 

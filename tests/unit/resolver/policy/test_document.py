@@ -64,6 +64,7 @@ def test_an_id_follows_from_what_the_rule_is_about() -> None:
         ({"pattern": "(a+)+$"}, "in too many ways"),
         ({"reason": "one\ntwo"}, "must be one line"),
         ({"expires_at": 1.0}, "expired already"),
+        ({"kind": RuleKind.ALLOW, "end_servers": True}, "Only a ban ends servers"),
         ({"config": {"quota": 1}}, "and no other, has a config"),
         ({"kind": RuleKind.CONFIG}, "and no other, has a config"),
         ({"kind": RuleKind.CONFIG, "config": {"quota": -2}}, "The config can't hold: quota"),
