@@ -202,12 +202,15 @@ class Backends:
     # Health
 
     async def health_problem(self, name: str) -> CheckFailure | None:
-        """Return the failure that a service's health checks report, or None. Its public part only names the checks."""
-        rows = [row for row in await self._peers[name].health() if not row.get("ok")]
+        """Return what a service's health checks report, or None. Its public part only names the checks."""
+        all_rows = await self._peers[name].health()
+        failed = [row for row in all_rows if not row.get("ok")]
+        rows = failed or [row for row in all_rows if row.get("message")]
         if not rows:
             return None
         detail = "; ".join(f"{row['service']}: {row.get('message', 'not ok')}" for row in rows)
-        return CheckFailure(detail, f"not well: {', '.join(row['service'] for row in rows)}")
+        names = ", ".join(row["service"] for row in rows)
+        return CheckFailure(detail, f"{'not well' if failed else 'soon in trouble'}: {names}", is_warning=not failed)
 
 
 class Providers:

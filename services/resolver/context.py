@@ -9,7 +9,7 @@ from services.common.redis.client import connect
 from services.common.redis.health import redis_failure
 from services.common.redis.keys import Keys
 from services.common.redis.rights import Refusals, warn_if_shared
-from services.common.service.health import Health
+from services.common.service.health import CheckFailure, Health
 from services.common.service.loops import background_tasks
 from services.resolver.answers import Answers, Lifetimes
 from services.resolver.policy.live import LivePolicy, PolicyRedis
@@ -47,6 +47,7 @@ async def open_resolver_context(settings: ResolverSettings, health: Health) -> A
         redis = connect(settings, refusals=refusals)
         subscriber = connect(settings, read_seconds=None, connections=2, refusals=refusals)
         health.add("Redis", lambda: redis_failure(redis, refusals, settings))
+        health.add("Forges", lambda: _forge_warning(providers))
         stack.push_async_callback(redis.aclose)
         stack.push_async_callback(subscriber.aclose)
         for provider in reversed(providers.values()):
@@ -81,3 +82,10 @@ async def open_resolver_context(settings: ResolverSettings, health: Health) -> A
             policy=policy,
             resolver=Resolver(settings, providers, policy=policy, shared=shared),
         )
+
+
+async def _forge_warning(providers: Mapping[str, Provider]) -> CheckFailure | None:
+    """Return what is wrong, or soon will be, at forges: that ends no service, and an operator can add a token."""
+    warnings = dict.fromkeys(warning for provider in providers.values() for warning in provider.warnings)
+    sentence = " ".join(warnings)
+    return CheckFailure(sentence, sentence, is_warning=True) if sentence else None

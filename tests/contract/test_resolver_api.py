@@ -251,6 +251,22 @@ async def test_a_healthy_resolver_says_so(own_valkey: Valkey) -> None:
     assert "binderhub_github_rate_limit_remaining" in metrics.text
 
 
+async def test_a_forge_that_soon_answers_no_more_is_on_the_health_page(own_valkey: Valkey, forge: Forge) -> None:
+    forge.create_repo("org", "repo", {"a": "1"})
+    forge.rate_remaining = 800
+    async with running_resolver(forge, redis_url=own_valkey.url) as resolver:
+        await resolver.repo("gh", "org/repo/main")
+
+        async def is_told() -> bool:
+            reply = await resolver.client.get("/health")
+            rows = {row["service"]: row for row in reply.json()["checks"]}
+            return reply.status_code == 200 and "less than 20% left of 5,000 requests" in rows["Forges"].get(
+                "message", ""
+            )
+
+        await until(is_told, "the warning")
+
+
 async def test_a_resolver_without_redis_resolves_and_its_health_says_what_is_wrong() -> None:
     async with running_resolver() as resolver:
 
@@ -261,6 +277,7 @@ async def test_a_resolver_without_redis_resolves_and_its_health_says_what_is_wro
             return "does not answer" in str((await rows())[0]["message"])
 
         await until(is_checked)
-        assert [(row["service"], row["ok"]) for row in await rows()] == [("Redis", False), ("Policy", True)]
+        names = [(row["service"], row["ok"]) for row in await rows()]
+        assert names == [("Redis", False), ("Forges", True), ("Policy", True)]
         assert "Redis at 127.0.0.1:1/0 does not answer" in str((await rows())[0]["message"])
         assert (await resolver.client.get("/readyz")).status_code == 200

@@ -19,14 +19,18 @@ _RENDERED_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class CheckFailure:
-    """Why a check failed: `detail` for the log and for holders of the service token, `shown` for everyone."""
+    """Why a check failed: `detail` for the log and for holders of the service token, `shown` for everyone.
+
+    `is_warning`: the service does its work, and will not for long, or not all of it. That makes nobody restart it.
+    """
 
     detail: str
     shown: str = "It does not work as it should; the log of this service says more."
+    is_warning: bool = False
 
 
 class HealthRow(TypedDict):
-    """The result of one check, in the shape of BinderHub's `/health`."""
+    """The result of one check, in the shape of BinderHub's `/health`. One that is `ok` with a message is a warning."""
 
     service: str
     ok: bool
@@ -73,7 +77,7 @@ class Health:
                 stale = f"not checked for {self.stale_seconds:.0f} s"
                 failure = CheckFailure(stale, stale)
 
-            row: HealthRow = {"service": name, "ok": failure is None}
+            row: HealthRow = {"service": name, "ok": failure is None or failure.is_warning}
             if failure:
                 row["message"] = failure.detail if in_detail else failure.shown
             rows.append(row)

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -15,6 +16,7 @@ from services.common.net.http import CALLS, only_dict
 from services.common.net.outbound import CheckedClient
 from services.common.net.reply import Reply, ReplyTooLargeError
 from services.common.service.call_accounting import call_reason
+from services.common.service.clock import clock
 from services.common.service.logging import get_logger
 from services.resolver.forges.breaker import CircuitBreaker
 from services.resolver.forges.credentials import Credential, Credentials
@@ -89,6 +91,21 @@ class Forge:
         """The requests that the API still answers until its limits begin anew; None as long as nothing is known."""
         known = self._credentials.allowances if self._is_operators_own else []
         return sum(each.remaining for each in known) if known else None
+
+    @property
+    def warning(self) -> str | None:
+        """A sentence for the operator if the API does not answer, or hardly any requests are left; else None."""
+        if self._breaker.is_open:
+            return f"{self.name} does not answer."
+        now = clock.now()
+        if wait := self._credentials.wait_seconds:
+            return f"{self.name} answers no requests until {_hour(now + wait)}: its limit is reached."
+        known = [each for each in self._credentials.allowances if each.resets_at > now]
+        limit = sum(each.limit for each in known)
+        if sum(each.remaining for each in known) >= LOW_SHARE * limit:
+            return None
+        until = _hour(min(each.resets_at for each in known))
+        return f"{self.name} has less than {LOW_SHARE:.0%} left of {limit:,} requests until {until}."
 
     def on_behalf_of(self, credential: Credential) -> Self:
         """Return a client of the same API, by the same connections, with somebody's own credential in place of ours.
@@ -182,6 +199,11 @@ class Forge:
         """Close every connection of its own."""
         if self._is_clients_owner:
             await self._client.aclose()
+
+
+def _hour(timestamp: float) -> str:
+    """Return a time of day, to the next minute: a sentence with it stays the same for a while."""
+    return time.strftime("%H:%M UTC", time.gmtime(timestamp + 59))
 
 
 def json_of(reply: Reply) -> dict[str, Any]:

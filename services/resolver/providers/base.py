@@ -57,6 +57,11 @@ class Provider(ABC):
         return ""
 
     @property
+    def warnings(self) -> Sequence[str]:
+        """Sentences for the operator, on the health page: a forge that does not answer, or soon won't."""
+        return ()
+
+    @property
     @abstractmethod
     def display_config(self) -> dict[str, Any]:
         """How pages and BinderHub's clients show the provider: its entry in `/api/repoproviders`."""

@@ -52,6 +52,11 @@ class Bitbucket(Provider):
         return self._api.fingerprint
 
     @property
+    def warnings(self) -> Sequence[str]:
+        """See `Provider`."""
+        return [self._api.warning] if self._api.warning else []
+
+    @property
     def display_config(self) -> dict[str, Any]:
         """See `Provider`."""
         return {

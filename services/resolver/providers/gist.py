@@ -64,6 +64,11 @@ class Gist(RevalidatingProvider):
         return self._api.fingerprint
 
     @property
+    def warnings(self) -> Sequence[str]:
+        """See `Provider`."""
+        return [self._api.warning] if self._api.warning else []
+
+    @property
     def display_config(self) -> dict[str, Any]:
         """See `Provider`."""
         host = urlsplit(self.settings.gist_url).netloc

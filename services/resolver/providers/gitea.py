@@ -53,6 +53,11 @@ class Gitea(Provider):
         return hashlib.sha256(fingerprints.encode()).hexdigest()[:12]
 
     @property
+    def warnings(self) -> Sequence[str]:
+        """See `Provider`."""
+        return [warning for host in self._hosts.values() if (warning := host.api.warning)]
+
+    @property
     def display_config(self) -> dict[str, Any]:
         """See `Provider`. `parts` is ours: how many parts of a link name the repository."""
         example = f"{next(iter(self._hosts))}/owner/repository"

@@ -76,6 +76,11 @@ class GitHub(RevalidatingProvider):
         return self._api.fingerprint
 
     @property
+    def warnings(self) -> Sequence[str]:
+        """See `Provider`."""
+        return [self._api.warning] if self._api.warning else []
+
+    @property
     def display_config(self) -> dict[str, Any]:
         """See `Provider`."""
         host = urlsplit(self.settings.github_url).netloc

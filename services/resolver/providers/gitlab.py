@@ -58,6 +58,11 @@ class GitLab(RevalidatingProvider):
         return self._api.fingerprint
 
     @property
+    def warnings(self) -> Sequence[str]:
+        """See `Provider`."""
+        return [self._api.warning] if self._api.warning else []
+
+    @property
     def display_config(self) -> dict[str, Any]:
         """See `Provider`."""
         example = _EXAMPLE if self._url == _PUBLIC_URL else "group/project"

@@ -207,6 +207,21 @@ async def health_of(health: Health, **headers: str) -> tuple[dict[str, Any], str
     return {row["service"]: row for row in reply.json()["checks"]}, reply.text
 
 
+async def test_a_warning_is_told_and_makes_no_service_unhealthy() -> None:
+    async def forges() -> CheckFailure:
+        return CheckFailure("a token runs out", "Few requests are left.", is_warning=True)
+
+    health = Health()
+    health.add("Forges", forges)
+    await health.check_now()
+    async with asking(service(health=health)) as client:
+        reply = await client.get("/health")
+    assert reply.status_code == 200
+    assert reply.json() == {
+        "ok": True, "checks": [{"service": "Forges", "ok": True, "message": "Few requests are left."}],
+    }  # fmt: skip
+
+
 async def test_health_tells_anybody_what_is_wrong_and_only_the_operator_where(logs: io.StringIO) -> None:
     async def redis() -> str | None:
         raise RedisConnectionError("Error 111 connecting to 10.3.0.7:6379.")

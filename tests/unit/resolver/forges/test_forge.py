@@ -13,6 +13,7 @@ from prometheus_client import REGISTRY
 
 from services.common.models.errors import BinderyError
 from services.common.net.reply import ReplyTooLargeError
+from services.common.service.clock import clock
 from services.resolver.forges.credentials import Credential
 from services.resolver.forges.forge import Forge, ForgeHost, json_of, list_of, objects_of
 from services.resolver.settings import ResolverSettings
@@ -192,3 +193,32 @@ async def test_a_fingerprint_tells_credentials_apart_and_does_not_depend_on_thei
 
 def test_no_credential_is_shown() -> None:
     assert "secret" not in repr(Credential({"Authorization": "token secret"}))
+
+
+@pytest.mark.parametrize(
+    ("remaining", "warning"),
+    [("90", None), ("20", None), ("19", "The Forge has less than 20% left of 100 requests until 08:10 UTC.")],
+)
+async def test_the_operator_is_warned_before_a_limit_is_reached(
+    server: Server, monkeypatch: pytest.MonkeyPatch, remaining: str, warning: str | None
+) -> None:
+    at_eight = 1_800_000_000.0
+    monkeypatch.setattr(clock, "now", lambda: at_eight)
+    server.pages["/api/a"] = page(1, remaining=remaining, **{"X-RateLimit-Reset": str(int(at_eight) + 600)})
+    async with open_forge(server) as forge:
+        assert forge.warning is None
+        await forge.get("/a")
+        assert forge.warning == warning
+        monkeypatch.setattr(clock, "now", lambda: at_eight + 601)
+        assert forge.warning is None
+
+
+async def test_the_operator_is_told_of_a_limit_and_of_a_forge_that_is_down(server: Server) -> None:
+    server.pages["/api/a"] = page(1, status=429, **{"Retry-After": "600"})
+    async with open_forge(server, forge_failures_max=1, forge_pause_seconds=60) as forge:
+        await error_of(forge)
+        assert "The Forge answers no requests until" in (forge.warning or "")
+    server.pages["/api/a"] = page(1, status=503)
+    async with open_forge(server, forge_failures_max=1, forge_pause_seconds=60) as forge:
+        await error_of(forge)
+        assert forge.warning == "The Forge does not answer."
