@@ -125,12 +125,9 @@ def test_a_container_is_what_its_launch_says_and_its_kernel_runs_code(hub: HubSt
     ],
 )
 def test_an_image_that_is_nowhere_is_told(hub: HubStack, image: str, words: str) -> None:
-    answer = hub.request_server("bob", image=image, token="t", **OPTIONS)
-    assert answer.status_code in (202, 500), answer.text
-    last_event = list(hub.progress("bob"))[-1]
-    assert last_event["failed"] is True
-    assert words in last_event["message"]
-    assert "not found" in last_event["message"]
+    message = hub.failure_of_server("bob", image=image, token="t", **OPTIONS)
+    assert words in message
+    assert "not found" in message
 
 
 def test_a_killed_hub_finds_its_container_again(hub: HubStack, docker: Engine) -> None:
