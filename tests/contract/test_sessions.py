@@ -156,7 +156,10 @@ def test_the_server_of_a_killed_worker_ends_too() -> None:
     eventually(lambda: not server.is_running(), "the fork server has ended")
 
 
-async def test_a_failure_before_a_session_has_begun_is_told_and_lies_in_its_folder(data: Path) -> None:
+async def test_a_failure_before_a_session_has_begun_is_told_and_lies_in_its_folder(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.builder.executors.process.sessions._START_SECONDS", 120.0)  # however slow the machine
     folder = Layout(data).build(attempt_of("http://127.0.0.1:1/r", "0" * 40).build_id)
     folder.path.mkdir(parents=True)
     folder.spec.write_text("{}")
