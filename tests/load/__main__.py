@@ -11,7 +11,19 @@ from pathlib import Path
 
 import uvloop
 
-from tests.load import builds, footprint, launches, own_machine, resume, soak, target, target_watch, warm, watchers
+from tests.load import (
+    builds,
+    footprint,
+    launches,
+    own_machine,
+    resolve,
+    resume,
+    soak,
+    target,
+    target_watch,
+    warm,
+    watchers,
+)
 from tests.load.client import Place
 from tests.load.stack import LoadStack
 from tests.load.table import Row, machine, render, write_json
@@ -20,7 +32,7 @@ from tests.support.engine import NoEngineError
 
 SOAK = "soak"
 """Runs only if it is named: it takes half an hour."""
-GROUPS = ("start", "idle", "quick", "warm", "storm", "watchers", "resume", "builds", "packages", "large")
+GROUPS = ("start", "idle", "quick", "resolve", "warm", "storm", "watchers", "resume", "builds", "packages", "large")
 
 
 def _options() -> argparse.Namespace:
@@ -39,7 +51,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=30.0, help="of the group soak (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=int(time.time()), help="of the group soak (default: the time)")
     parser.add_argument("--builds", default="50,500", help="queued at once, on a cluster (default: %(default)s)")
-    parser.add_argument("--turns", type=int, default=7, help="of packages and of large (default: %(default)s)")
+    parser.add_argument("--turns", type=int, default=7, help="of resolve, packages and large (default: %(default)s)")
     parser.add_argument(
         "--target",
         metavar="URL",
@@ -115,6 +127,9 @@ async def _one_stack(stack: LoadStack, selection: set[str], options: argparse.Na
     if "quick" in selection:
         _say("small questions")
         rows += await footprint.quick_answers(stack)
+    if "resolve" in selection:
+        _say("resolves")
+        rows += await resolve.measure(stack, options.turns)
     if "warm" in selection:
         _say("warm launches")
         rows += await warm.measure(stack, options.launches, options.at_once)

@@ -8,9 +8,11 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote
+
+from cachetools import LRUCache
 
 from services.common.models import ResolvedRepo, Spec
 from services.common.models.errors import BinderyError
@@ -24,6 +26,8 @@ from services.resolver.settings import RepoConfig, ResolverSettings
 
 RULES_VERSION = 3
 """Version of our own rules for links: raised with them, so that cached links are checked against the new ones."""
+KNOWN_NAMES = 512
+"""How many links are kept whose other names are known: a link in use is asked about again and again."""
 OF_SETTINGS = "settings"
 """Origin of a rule that operators can't change live."""
 _POLICY_SETTINGS = {
@@ -76,6 +80,7 @@ class Rules:
         live = live or PolicyDocument()
         now = clock.now()
         self._providers = providers
+        self._known_names: MutableMapping[Spec, list[Spec]] = LRUCache(KNOWN_NAMES)
         self._github_url = settings.github_url
         self._high_quota = settings.per_repo_quota_higher
         self.all = (*rules_of_settings(settings), *live.rules)
@@ -168,7 +173,11 @@ class Rules:
 
     def _names(self, provider: Provider, spec: Spec) -> list[Spec]:
         """Return a link, and the other links to the same repository and ref, of whichever provider."""
-        return self._with_names_by_url((spec, *provider.also_known_as(spec.spec)))
+        known = self._known_names.get(spec)
+        if known is None:
+            known = self._with_names_by_url((spec, *provider.also_known_as(spec.spec)))
+            self._known_names[spec] = known
+        return list(known)
 
     def _with_names_by_url(self, links: Iterable[Spec]) -> list[Spec]:
         """Return links, and those that other providers have for the URLs among them."""
