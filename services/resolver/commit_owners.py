@@ -11,22 +11,25 @@ _SHOWN_DIGITS = 12
 
 
 class CommitOwners:
-    """Asks forges among `providers` whether a commit belongs to a repository, where that matters."""
+    """Asks forges among `providers` whether a commit belongs to a repository: where that matters, or always."""
 
-    def __init__(self, providers: Mapping[str, Provider]) -> None:
+    def __init__(self, providers: Mapping[str, Provider], *, always_asks: bool = False) -> None:
         self._providers = providers
+        self._always_asks = always_asks
 
     async def marked(self, provider: Provider, spec: Spec, repo: ResolvedRepo, *, is_trusted: bool) -> ResolvedRepo:
         """Return a repository with `is_own`, as far as that is known.
 
-        `is_trusted`: whether a rule holds for it by its name. A forge is asked then, and a commit that it does not have
-        in a branch or a tag is refused. Raise `BinderyError`: `banned`, and whatever `Provider.has_in_history` raises.
+        `is_trusted`: whether a rule holds for it by its name. A forge is asked then, and a commit that is not in a
+        branch or tag of the repository is refused.
+
+        Raise `BinderyError`: `banned`, and whatever `Provider.has_in_history` raises.
         """
         ref = _ref_of(spec, repo)
         is_own: bool | None = None
         if is_proposed(ref):
             is_own = False
-        elif is_trusted and is_hash(ref) and repo.ref.startswith(ref.lower()):
+        elif (is_trusted or self._always_asks) and is_hash(ref) and repo.ref.startswith(ref.lower()):
             is_own = await self._has_in_history(provider, repo)
 
         if is_trusted and is_own is False:

@@ -19,6 +19,7 @@ from services.common.service.clock import clock
 from services.common.service.logging import get_logger
 from services.common.service.single_flight import SingleFlight
 from services.resolver.answers import Answer, Answers
+from services.resolver.commit_owners import CommitOwners
 from services.resolver.policy.live import LivePolicy
 from services.resolver.policy.rules import Banned, Rules
 from services.resolver.providers.base import Provider, Resolved, checked_ref
@@ -66,6 +67,7 @@ class Resolver:
         self.policy = policy or LivePolicy(settings, providers)
         """The bans and allowances that decide about links."""
         self._providers = providers
+        self._owners = CommitOwners(providers, always_asks=settings.check_commits)
         self._shared = shared
         self._timeout_seconds = settings.resolve_timeout_seconds
         self._flights: SingleFlight[ResolvedRepo] = SingleFlight()
@@ -192,17 +194,23 @@ class Resolver:
             try:
                 async with asyncio.timeout(self._timeout_seconds):
                     found = await provider.ask(spec.spec, known.validator if known and known.repo else "")
+                    if found:
+                        return await self._checked(provider, spec, found, rules)
             except TimeoutError as error:
                 raise BinderyError(
                     "provider_unavailable", f"Resolving {spec} took over {self._timeout_seconds:g} s."
                 ) from error
 
-        if found is None and known and known.repo:
+        if known and known.repo:
             return Resolved(known.repo, known.validator)  # it was checked then, under these same rules
-        if found is None:
-            raise BinderyError("internal", f"{provider.name} says of what was never asked that it has not changed.")
+        raise BinderyError("internal", f"{provider.name} says of what was never asked that it has not changed.")
+
+    async def _checked(self, provider: Provider, spec: Spec, found: Resolved, rules: Rules) -> Resolved:
+        """Return what a link leads to, with its configuration. Raise `BinderyError("banned")`."""
         rules.check_reached(provider, spec, found)
-        return replace(found, repo=rules.configure(provider, spec, found))
+        is_trusted = rules.trust(provider, spec, found)
+        marked = await self._owners.marked(provider, spec, found.repo, is_trusted=is_trusted)
+        return replace(found, repo=rules.configure(provider, spec, replace(found, repo=marked)))
 
 
 def _can_be_a_ref(text: str) -> bool:

@@ -92,6 +92,12 @@ class ResolverSettings(ArchiveSettings, ForgeSettings):
     policy_reread_seconds: float = Field(
         30.0, gt=0, description="How often a resolver reads the live policy again, of whose change it is told at once."
     )
+    check_commits: bool = Field(
+        False,
+        description="Whether a forge is asked of each commit that a link names by its hash whether the repository has "
+        "it in a branch or tag. It is asked anyway if an allowance, a quota or a class depends on the repository's "
+        "name: [why](operators.md#whose-commit-it-is).",
+    )
     not_found_cache_seconds: float = Field(
         30.0, ge=0, description="How long a missing repository or ref is remembered."
     )

@@ -57,6 +57,14 @@ async def test_without_such_a_rule_nothing_more_is_asked_and_a_proposal_is_marke
     assert len(forge.api_requests) == 2
 
 
+async def test_with_the_setting_it_is_asked_of_each_hash_and_refuses_nothing(forge: Forge) -> None:
+    ours = Repository(forge)
+    async with running_resolver(forge, check_commits=True) as resolver:
+        assert (await resolver.repo("gh", f"ours/notes/{ours.earlier}")).is_own is True
+        assert (await resolver.repo("gh", f"ours/notes/{ours.strangers}")).is_own is False
+        assert (await resolver.repo("gh", "ours/notes/main")).is_own is None
+
+
 async def test_a_branch_may_be_called_like_a_hash(forge: Forge) -> None:
     Repository(forge)
     forge.commit("ours", "notes", {"a": "4"}, branch="deadbeef")

@@ -52,7 +52,7 @@ def asked(forge: Forge) -> list[str]:
 async def test_what_github_answered_is_understood(forge: Forge, ref: str) -> None:
     async with resolver_of(forge) as resolver:
         repo = await resolver.repo("gist", f"{LINK}{ref}")
-    left_out = {"v", "quota", "config", "resource_class", "content_provider", "reached_url"}
+    left_out = {"v", "quota", "is_own", "config", "resource_class", "content_provider", "reached_url"}
     assert repo.model_dump(exclude=left_out) == {
         "provider": "gist",
         "spec": f"{LINK}{ref}",

@@ -23,7 +23,17 @@ async def test_every_field_is_binderhubs(forge: Forge) -> None:
     async with running_resolver() as resolver:
         repo = await resolver.repo("git", spec(url, "HEAD"))
     assert repo.model_dump(
-        exclude={"v", "quota", "config", "resource_class", "notice", "visibility", "content_provider", "reached_url"}
+        exclude={
+            "v",
+            "quota",
+            "is_own",
+            "config",
+            "resource_class",
+            "notice",
+            "visibility",
+            "content_provider",
+            "reached_url",
+        }
     ) == {
         "provider": "git",
         "spec": spec(url, "HEAD"),

@@ -37,7 +37,17 @@ async def test_what_github_answered_is_understood(forge: Forge, ref: str, sha: s
     async with running_resolver(forge, github_url="https://github.com") as resolver:
         repo = await resolver.repo("gh", f"{name}/{ref}")
     assert repo.model_dump(
-        exclude={"v", "quota", "config", "resource_class", "notice", "visibility", "content_provider", "reached_url"}
+        exclude={
+            "v",
+            "quota",
+            "is_own",
+            "config",
+            "resource_class",
+            "notice",
+            "visibility",
+            "content_provider",
+            "reached_url",
+        }
     ) == {
         "provider": "gh",
         "spec": f"{name}/{ref}",

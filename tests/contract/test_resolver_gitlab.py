@@ -60,7 +60,8 @@ async def test_what_gitlab_answered_is_understood(forge: Forge) -> None:
     forge.pages["/api/v4/projects/gitlab-org%2Fgitlab-foss/repository/commits/HEAD"] = recorded("HEAD")
     async with resolver_of(forge) as resolver:
         repo = await resolver.repo("gl", "gitlab-org%2Fgitlab-foss/HEAD")
-    assert repo.model_dump(exclude={"v", "quota", "config", "resource_class", "content_provider", "notice"}) == {
+    left_out = {"v", "quota", "is_own", "config", "resource_class", "content_provider", "notice"}
+    assert repo.model_dump(exclude=left_out) == {
         "provider": "gl",
         "spec": "gitlab-org%2Fgitlab-foss/HEAD",
         "repo_url": f"{forge.url}/{FOSS}.git",

@@ -7,31 +7,26 @@
 """
 
 import argparse
-import base64
-import hashlib
-import json
 import ssl
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from tests.support.bare_repos import BareRepos, git_environment
+from tests.support.bare_repos import git_environment
+from tests.support.forge_github import GitHubReplies
 from tests.support.forge_pages import Fault, Page, Request, json_page
 from tests.support.lfs_objects import LfsObjects
-from tests.support.paths import RECORDED
 
 __all__ = ["Fault", "Forge", "Page", "Request"]
 
-COMMIT_RECORDING = RECORDED / "api.github.com_repos_jupyterhub_zero_to_jupyterhub_k8s_commits_HEAD.json"
 GIT_PATHS = ("/info/refs", "/git-upload-pack")
 
 
-class Forge(BareRepos):
+class Forge(GitHubReplies):
     """The repositories under `root`, served until `stop`. Set `api_fault`, `git_fault`, `pages` to make it misbehave.
 
     Its git answers 404 to whoever is not called `git/…`, as many hosts do. `pages` are looked up by path before
@@ -44,18 +39,12 @@ class Forge(BareRepos):
     def __init__(self, root: Path, *, host: str = "127.0.0.1", port: int = 0) -> None:
         super().__init__(root)
         self.requests: list[Request] = []
-        self.api_fault: Fault | None = None
         self.git_fault: Fault | None = None
         self.pages: dict[str, Page | list[Page]] = {}
         self.lfs: LfsObjects | None = None
-        self.private: dict[str, str] = {}
         self.speaks_v0 = True
         self.speaks_v2 = True
-        self.rate_limit = 5000
-        self.rate_remaining = 4999
-        self.rate_reset = int(time.time()) + 3600
         self.stopping = threading.Event()
-        self._recording = json.loads(COMMIT_RECORDING.read_text())["response"]
         self._server = _Server((host, port), _Handler)
         self._server.forge = self
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
@@ -97,45 +86,6 @@ class Forge(BareRepos):
 
     def __exit__(self, *_: object) -> None:
         self.stop()
-
-    def may_read(self, org: str, name: str, authorization: str) -> bool:
-        """Return whether the holder of a header's token may read a repository; any user name goes with it."""
-        token = self.private.get(f"{org}/{name}")
-        scheme, _, value = authorization.partition(" ")
-        if scheme.lower() == "basic":
-            value = base64.b64decode(value).decode().partition(":")[2]
-        return token is None or value == token
-
-    def repository_reply(self, org: str, name: str) -> Page:
-        """Return what api.github.com answers to a request for a repository that is there."""
-        is_private = f"{org}/{name}" in self.private
-        visibility = "private" if is_private else "public"
-        return json_page(200, {"full_name": f"{org}/{name}", "private": is_private, "visibility": visibility}, {})
-
-    def commit_reply(self, org: str, name: str, ref: str, if_none_match: str) -> Page:
-        """Return what api.github.com answers to a request for a commit."""
-        limits = {
-            "X-Ratelimit-Limit": str(self.rate_limit),
-            "X-Ratelimit-Remaining": str(self.rate_remaining),
-            "X-Ratelimit-Reset": str(self.rate_reset),
-        }
-        if self.api_fault and self.api_fault.rate_limited:
-            return json_page(403, {"message": "API rate limit exceeded"}, limits | {"X-Ratelimit-Remaining": "0"})
-        self.rate_remaining -= 1
-        if not self.folder(org, name).is_dir():
-            return json_page(404, {"message": "Not Found"}, limits)
-        if (commit := self.find(org, name, ref)) is None:
-            if ref == "HEAD":
-                return json_page(409, {"message": "Git Repository is empty."}, limits)
-            return json_page(422, {"message": f"No commit found for SHA: {ref}"}, limits)
-        sha, tree = commit
-        etag = f'W/"{hashlib.sha256(f"{org}/{name}/{ref}/{sha}".encode()).hexdigest()}"'
-        if if_none_match == etag:
-            return Page(304, limits | {"Etag": etag})
-        recorded = self._recording["json"]
-        text = json.dumps(recorded).replace(recorded["sha"], sha).replace(recorded["commit"]["tree"]["sha"], tree)
-        text = text.replace("jupyterhub/zero-to-jupyterhub-k8s", f"{org}/{name}")
-        return Page(200, self._recording["headers"] | limits | {"Etag": etag}, text.encode())
 
 
 class _Server(ThreadingHTTPServer):
@@ -196,15 +146,20 @@ class _Handler(BaseHTTPRequestHandler):
     def _api(self, parts: list[str]) -> None:
         forge = self.server.forge
         org, name = (*parts[2:4], "", "")[:2]
-        is_known = parts[1] == "repos" and forge.folder(org, name.removesuffix(".git")).is_dir()
-        if is_known and not forge.may_read(org, name.removesuffix(".git"), self.headers.get("Authorization", "")):
+        name = name.removesuffix(".git")
+        is_known = parts[1] == "repos" and forge.folder(org, name).is_dir()
+        if is_known and not forge.may_read(org, name, self.headers.get("Authorization", "")):
             self._send(json_page(404, {"message": "Not Found"}, {}))
         elif is_known and len(parts) == 4:
-            self._send(forge.repository_reply(org, name.removesuffix(".git")))
+            self._send(forge.repository_reply(org, name))
+        elif is_known and len(parts) == 6 and parts[4] == "compare":
+            self._send(forge.comparison_reply(org, name, *unquote(parts[5]).split("...")))
+        elif is_known and parts[-1] == "branches-where-head":
+            self._send(forge.branches_reply(org, name, parts[5]))
         elif len(parts) > 5 and parts[1] == "repos" and parts[4] == "commits":
             ref = unquote("/".join(parts[5:]))
             match = self.headers.get("If-None-Match", "")
-            self._send(forge.commit_reply(org, name.removesuffix(".git"), ref, match))
+            self._send(forge.commit_reply(org, name, ref, match))
         else:
             self._send(json_page(404, {"message": "Not Found"}, {}))
 

@@ -8,7 +8,7 @@ import re
 
 _HASH = re.compile(r"[0-9a-fA-F]{7,64}")
 _OWN = ("refs/heads/", "refs/tags/", "refs/remotes/")
-_PROPOSED = re.compile(r"(?:pull|pull-requests|merge-requests)/\d+/.+")
+_PROPOSED = re.compile(r"(?:pull|pull-requests|merge-requests)/[0-9]+/.+")
 
 
 def is_hash(ref: str) -> bool:

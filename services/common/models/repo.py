@@ -25,6 +25,8 @@ class ResolvedRepo(Contract):
     - `content_provider` is the class of repo2docker that fetches the repository.
     - `ignores_case`: the path of `repo_url` means the same repository in any case.
     - `config` has the keys of its configuration by the policy that are the operator's own.
+    - `is_own`: whether the commit is known to be in the history of one of the repository's branches or tags. If it is
+      known not to be, it may be anybody's. None: that was not asked.
     - `reached_url` is the URL that `repo_url` redirects to, if that was requested and is another repository.
     """
 
@@ -45,4 +47,5 @@ class ResolvedRepo(Contract):
     config: dict[str, Any] = Field({})
     content_provider: str = "Git"
     ignores_case: bool = False
+    is_own: bool | None = None
     reached_url: str | None = None

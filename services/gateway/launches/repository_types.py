@@ -56,6 +56,11 @@ class RepositoryType:
         )
 
     @property
+    def has_forks(self) -> bool:
+        """Whether commits of a repository's copies may be found under its name: a gist's copy is another gist."""
+        return self.has_ref and self.id != "gist"
+
+    @property
     def spec_shape(self) -> str:
         """The form of this type's specs, for a person: `<owner>/<name>/<ref>`."""
         repository = "<name>"

@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import RedirectResponse, Response
 
+from services.common.git.ref_names import may_be_anybodys
 from services.common.models import Launch, LaunchOptions, LaunchState, Problem, Server, Spec
 from services.common.models.errors import BinderyError
 from services.common.service.redaction import quotable
@@ -119,6 +120,7 @@ async def confirm(request: Request, provider: str, context: Context, types: Repo
         repository_type=linked_type,
         repository=repository,
         ref=ref,
+        is_anybodys=linked_type.has_forks and may_be_anybodys(ref),
         link=Link(Spec(provider=provider, spec=spec), path_from_query(request.query_params)[:_PATH_MAX_LENGTH]),
         token=form_token(request),
         stream=f"/build/{provider}/{spec}?build_token={build_token}",

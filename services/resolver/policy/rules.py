@@ -122,6 +122,12 @@ class Rules:
             self._check_allowed([link for link in reached if link.provider != "git" or spec.provider == "git"], spec)
         self._check_bans(links, spec)
 
+    def trust(self, provider: Provider, spec: Spec, found: Resolved) -> bool:
+        """Return whether a rule lets a repository do, by its name, what others may not: then it matters whose it is."""
+        links = [*self._names(provider, spec), *found.other_links]
+        is_closed = any(self._closed & {"*", link.provider} for link in links)
+        return is_closed or any(self._matching(links, kind) for kind in (RuleKind.HIGH_QUOTA, RuleKind.CONFIG))
+
     def configure(self, provider: Provider, spec: Spec, found: Resolved) -> ResolvedRepo:
         """Return the repository with the configuration of any of its links, merged as BinderHub merges that."""
         repo = found.repo

@@ -31,8 +31,8 @@ class Provider(ABC):
     `display_config` and `resolve`. One that can tell whether an answer has changed is a `RevalidatingProvider`. A
     provider of repositories that have more than one link also overrides `also_known_as` and `repository_of`; one whose
     pages people copy addresses of, `sites` and `existing_refs`; one that has credentials, `credentials_id`; one of
-    private repositories, `on_behalf_of`; one that holds connections open, `aclose`. There is one instance for each
-    prefix in each resolver process, and its methods run concurrently.
+    private repositories, `on_behalf_of`; one of a forge with forks, `has_in_history`; one that holds connections open,
+    `aclose`. There is one instance for each prefix in each resolver process, and its methods run concurrently.
 
     Every address that a user typed, or that an answer leads to, is reached through `services.common.git.remote` or
     `services.common.net.outbound`, which refuse private networks.
@@ -123,6 +123,15 @@ class Provider(ABC):
         Raise `BinderyError`, as `resolve` does.
         """
         raise BinderyError("bad_spec", f"The branches and tags of a {self.name} repository can't be asked for.")
+
+    async def has_in_history(self, repository: str, sha: str) -> bool | None:
+        """Return whether a commit is in the history of a branch or tag of a repository; None if nobody can say.
+
+        `repository` is its part of a link, as `repository_of` returns it. A forge with forks overrides this: by its
+        hash, a commit of any of them is found under the repository's name.
+        Raise `BinderyError`, as `resolve` does.
+        """
+        return None
 
     def on_behalf_of(self, login: GitCredential) -> "Provider":
         """Return this provider as it is for the holder of a login, who may see more than everybody does.

@@ -178,6 +178,17 @@ class Bitbucket(Provider):
         path, _ = self._parts(f"{repository}/HEAD")
         return await existing_refs(f"{self._url}/{path}", refs, self.settings)
 
+    async def has_in_history(self, repository: str, sha: str) -> bool | None:
+        """Ask for the commits before it that the main branch lacks: none, if it is in that branch's history.
+
+        Source: https://developer.atlassian.com/cloud/bitbucket/rest/api-group-commits/, "List commits"
+        """
+        path = f"/repositories/{repository}"
+        main = only_dict((await self._object(f"{path}?fields=mainbranch.name", repository)).get("mainbranch"))
+        query = f"include={sha}&exclude={quote(str(main.get('name', 'HEAD')), safe='')}&pagelen=1&fields=values.hash"
+        missing = await self._object(f"{path}/commits?{query}", repository, sha)
+        return missing.get("values") == []
+
     def on_behalf_of(self, login: GitCredential) -> Self:
         """See `Provider`."""
         theirs = copy.copy(self)

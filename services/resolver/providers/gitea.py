@@ -140,6 +140,13 @@ class Gitea(Provider):
         host, path, _ = self._parts(f"{repository}/HEAD")
         return await existing_refs(f"{host.url}/{path}", refs, self.settings)
 
+    async def has_in_history(self, repository: str, sha: str) -> bool | None:
+        """Compare with the default branch. Source: repoCompareDiff in Gitea's API, since 1.22."""
+        host, path, _ = self._parts(f"{repository}/HEAD")
+        branch = quote(str(json_of(await host.api.get(f"/repos/{path}")).get("default_branch", "HEAD")), safe="")
+        comparison = await host.api.get(f"/repos/{path}/compare/{branch}...{sha}")
+        return json_of(comparison).get("total_commits") == 0
+
     def on_behalf_of(self, login: GitCredential) -> Self:
         """See `Provider`."""
         theirs = copy.copy(self)

@@ -15,7 +15,7 @@ from services.common.models import GitCredential, ResolvedRepo, Site, Spec, Visi
 from services.common.models.errors import BinderyError
 from services.common.net.reply import Reply
 from services.resolver.forges.credentials import Credential, basic, of_login
-from services.resolver.forges.forge import Forge, ForgeHost, json_of
+from services.resolver.forges.forge import Forge, ForgeHost, json_of, list_of
 from services.resolver.git_refs import existing_refs
 from services.resolver.providers.base import Resolved, RevalidatingProvider, checked_ref
 from services.resolver.repository_names import links_to, path_on_forge
@@ -205,6 +205,20 @@ class GitHub(RevalidatingProvider):
         """Ask by git: the API would need a request for each ref, and its limit is lower."""
         user, repo, _ = self._parts(f"{repository}/HEAD")
         return await existing_refs(f"{self.settings.github_url}/{user}/{repo}", refs, self.settings)
+
+    async def has_in_history(self, repository: str, sha: str) -> bool | None:
+        """Compare with the default branch, then ask whether a branch ends there.
+
+        Source: https://docs.github.com/en/rest/commits/commits#compare-two-commits, and #list-branches-for-head-commit
+        there.
+        """
+        path = f"/repos/{quote(repository, safe='/')}"
+        branch = quote(str(json_of(await self._api.get(path)).get("default_branch", "HEAD")), safe="")
+        # The second page of the commits comes without the changes of all files.
+        comparison = await self._api.get(f"{path}/compare/{branch}...{sha}?per_page=1&page=2")
+        if json_of(comparison).get("status") in {"behind", "identical"}:
+            return True
+        return bool(list_of(await self._api.get(f"{path}/commits/{sha}/branches-where-head")))
 
     def on_behalf_of(self, login: GitCredential) -> Self:
         """See `Provider`."""

@@ -14,7 +14,7 @@ from services.common.models import GitCredential, ResolvedRepo, Site, Spec, Visi
 from services.common.models.errors import BinderyError
 from services.common.net.reply import Reply
 from services.resolver.forges.credentials import Credential
-from services.resolver.forges.forge import Forge, ForgeHost, json_of
+from services.resolver.forges.forge import Forge, ForgeHost, json_of, list_of
 from services.resolver.git_refs import existing_refs
 from services.resolver.providers.base import Resolved, RevalidatingProvider, checked_ref
 from services.resolver.repository_names import links_to, path_on_forge
@@ -170,6 +170,14 @@ class GitLab(RevalidatingProvider):
         """Ask by git: the API would need a request for each ref."""
         _, path, _ = self._parts(f"{repository}/HEAD")
         return await existing_refs(f"{self._url}/{path}.git", refs, self.settings)
+
+    async def has_in_history(self, repository: str, sha: str) -> bool | None:
+        """Ask for the branches and tags with the commit.
+
+        Source: https://docs.gitlab.com/api/commits/#get-references-a-commit-is-pushed-to
+        """
+        commit = f"/projects/{repository}/repository/commits/{sha}"
+        return bool(list_of(await self._api.get(f"{commit}/refs?type=all&per_page=1")))
 
     def on_behalf_of(self, login: GitCredential) -> Self:
         """See `Provider`."""

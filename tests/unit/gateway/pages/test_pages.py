@@ -71,6 +71,19 @@ async def test_a_launch_link_shows_what_it_would_launch_and_starts_nothing(
     assert launches.requests == []
 
 
+@pytest.mark.parametrize(
+    ("link", "is_doubtful"),
+    [
+        (f"gh/org/repo/{'ab' * 20}", True), ("gh/org/repo/refs%2Fpull%2F1%2Fhead", True), ("gh/org/repo/main", False),
+        (f"git/https%3A%2F%2Fx.y%2Fz/{'ab' * 20}", True),
+    ],
+)  # fmt: skip
+async def test_it_says_that_a_commit_may_be_anybodys(client: httpx.AsyncClient, link: str, is_doubtful: bool) -> None:
+    reply = await client.get(f"/v2/{link}")
+    assert reply.status_code == 200
+    assert ("does not say whose commit this is" in reply.text) is is_doubtful
+
+
 async def test_its_button_launches_exactly_that(client: httpx.AsyncClient, launches: FakeLaunches) -> None:
     link = "/v2/git/https%3A%2F%2Fx.y%2Fwarm/main?urlpath=/lab?x=1"
     page = (await client.get(link)).text

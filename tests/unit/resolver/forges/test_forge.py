@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY
@@ -204,7 +205,8 @@ async def test_the_operator_is_warned_before_a_limit_is_reached(
 ) -> None:
     at_eight = 1_800_000_000.0
     monkeypatch.setattr(clock, "now", lambda: at_eight)
-    server.pages["/api/a"] = page(1, remaining=remaining, **{"X-RateLimit-Reset": str(int(at_eight) + 600)})
+    reset: dict[str, Any] = {"X-RateLimit-Reset": str(int(at_eight) + 600)}
+    server.pages["/api/a"] = page(1, remaining=remaining, **reset)
     async with open_forge(server) as forge:
         assert forge.warning is None
         await forge.get("/a")
