@@ -23,6 +23,7 @@ from services.resolver.commit_owners import CommitOwners
 from services.resolver.policy.live import LivePolicy
 from services.resolver.policy.rules import Banned, Rules
 from services.resolver.providers.base import Provider, Resolved, checked_ref
+from services.resolver.repository_wishes import RepositoryWishes
 from services.resolver.settings import ResolverSettings
 from services.resolver.shared_flights import SharedFlights
 
@@ -67,6 +68,7 @@ class Resolver:
         self.policy = policy or LivePolicy(settings, providers)
         """The bans and allowances that decide about links."""
         self._providers = providers
+        self._wishes = RepositoryWishes(providers)
         self._owners = CommitOwners(providers, always_asks=settings.check_commits)
         self._shared = shared
         self._timeout_seconds = settings.resolve_timeout_seconds
@@ -210,7 +212,8 @@ class Resolver:
         rules.check_reached(provider, spec, found)
         is_trusted = rules.trust(provider, spec, found)
         marked = await self._owners.marked(provider, spec, found.repo, is_trusted=is_trusted)
-        return replace(found, repo=rules.configure(provider, spec, replace(found, repo=marked)))
+        configured = rules.configure(provider, spec, replace(found, repo=marked))
+        return replace(found, repo=await self._wishes.granted(provider, configured))
 
 
 def _can_be_a_ref(text: str) -> bool:

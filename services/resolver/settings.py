@@ -20,6 +20,9 @@ class RepoConfig(BaseModel):
 
     quota: int | None = Field(None, ge=-1, description="Servers of such a repository at once; 0 (or -1): no limit.")
     resource_class: str | None = Field(None, min_length=1, max_length=64)
+    resource_classes: list[str] | None = Field(
+        None, description="Classes that such a repository may ask for itself, in its binder/bindery.yaml."
+    )
 
 
 class SpecConfig(BaseModel):

@@ -65,6 +65,15 @@ async def test_with_the_setting_it_is_asked_of_each_hash_and_refuses_nothing(for
         assert (await resolver.repo("gh", "ours/notes/main")).is_own is None
 
 
+@pytest.mark.parametrize(
+    "rules", [{"allowed_specs": {"*": [".*"]}}, {"spec_config": {"*": [{"pattern": ".*", "config": {"quota": 5}}]}}]
+)
+async def test_a_rule_for_every_name_trusts_none(forge: Forge, rules: dict[str, Any]) -> None:
+    ours = Repository(forge)
+    async with running_resolver(forge, **rules) as resolver:
+        assert (await resolver.repo("gh", f"ours/notes/{ours.strangers}")).is_own is None
+
+
 async def test_a_branch_may_be_called_like_a_hash(forge: Forge) -> None:
     Repository(forge)
     forge.commit("ours", "notes", {"a": "4"}, branch="deadbeef")

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from tests.support.bare_repos import git_environment
 from tests.support.forge_github import GitHubReplies
@@ -154,6 +154,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(forge.repository_reply(org, name))
         elif is_known and len(parts) == 6 and parts[4] == "compare":
             self._send(forge.comparison_reply(org, name, *unquote(parts[5]).split("...")))
+        elif is_known and len(parts) > 5 and parts[4] == "contents":
+            ref = parse_qs(urlsplit(self.path).query)["ref"][0]
+            self._send(forge.contents_reply(org, name, unquote("/".join(parts[5:])), ref))
         elif is_known and parts[-1] == "branches-where-head":
             self._send(forge.branches_reply(org, name, parts[5]))
         elif len(parts) > 5 and parts[1] == "repos" and parts[4] == "commits":

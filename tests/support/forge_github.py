@@ -52,6 +52,14 @@ class GitHubReplies(BareRepos):
         status = "diverged" if behind and ahead else "behind" if behind else "ahead" if ahead else "identical"
         return json_page(200, {"status": status, "ahead_by": ahead, "behind_by": behind}, {})
 
+    def contents_reply(self, org: str, name: str, path: str, ref: str) -> Page:
+        """Return what api.github.com answers to a request for a file of a commit."""
+        if self.git(org, name, "cat-file", "-t", f"{ref}:{path}", check=False) != "blob":
+            return json_page(404, {"message": "Not Found"}, {})
+        content = self.git(org, name, "show", f"{ref}:{path}")
+        encoded = base64.encodebytes(content.encode()).decode()
+        return json_page(200, {"type": "file", "encoding": "base64", "path": path, "content": encoded}, {})
+
     def branches_reply(self, org: str, name: str, sha: str) -> Page:
         """Return what api.github.com answers to the question which branches end at a commit."""
         names = self.git(org, name, "for-each-ref", f"--points-at={sha}", "--format=%(refname:short)", "refs/heads")

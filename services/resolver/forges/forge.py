@@ -1,5 +1,6 @@
 """The HTTP API of one forge or archive, as every provider asks it."""
 
+import base64
 import copy
 import math
 import time
@@ -204,6 +205,15 @@ class Forge:
 def _hour(timestamp: float) -> str:
     """Return a time of day, to the next minute: a sentence with it stays the same for a while."""
     return time.strftime("%H:%M UTC", time.gmtime(timestamp + 59))
+
+
+def file_of(reply: Reply) -> bytes | None:
+    """Return the file in a reply of JSON with its `content` in base64; None if there is none."""
+    content = json_of(reply).get("content") if reply.status == 200 else None
+    try:
+        return base64.b64decode(content) if isinstance(content, str) else None
+    except ValueError:
+        return None
 
 
 def json_of(reply: Reply) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from services.resolver.archive_settings import ADDRESSES_OF_DOIS
 from services.resolver.policy.patterns import compiled
 from services.resolver.providers.base import Provider, Resolved
 from services.resolver.repository_names import links_to
+from services.resolver.repository_wishes import GRANTED
 from services.resolver.settings import RepoConfig, ResolverSettings
 
 RULES_VERSION = 3
@@ -123,10 +124,13 @@ class Rules:
         self._check_bans(links, spec)
 
     def trust(self, provider: Provider, spec: Spec, found: Resolved) -> bool:
-        """Return whether a rule lets a repository do, by its name, what others may not: then it matters whose it is."""
+        """Return whether a rule lets a repository do, by its name, what others may not: then it matters whose it is.
+
+        A pattern that matches an empty text matches every link, whatever its name.
+        """
         links = [*self._names(provider, spec), *found.other_links]
-        is_closed = any(self._closed & {"*", link.provider} for link in links)
-        return is_closed or any(self._matching(links, kind) for kind in (RuleKind.HIGH_QUOTA, RuleKind.CONFIG))
+        named = [each for each in self._rules if each.rule.kind is not RuleKind.BAN and not each.pattern.match("")]
+        return any(each.matches(link) for each in named for link in links)
 
     def configure(self, provider: Provider, spec: Spec, found: Resolved) -> ResolvedRepo:
         """Return the repository with the configuration of any of its links, merged as BinderHub merges that."""
@@ -140,7 +144,7 @@ class Rules:
         prefixes = ("*", *dict.fromkeys(link.provider for link in distinct))
         for rule in sorted(matching, key=lambda rule: (not rule.origin, prefixes.index(rule.provider))):
             config = RepoConfig.model_validate(rule.config)
-            extra = config.model_extra or {}
+            extra = (config.model_extra or {}) | config.model_dump(include={GRANTED}, exclude_none=True)
             repo = repo.updated(**config.model_dump(include={"quota", "resource_class"}, exclude_none=True))
             repo = repo.updated(config={**repo.config, **extra}) if extra else repo
         return repo

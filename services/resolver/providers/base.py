@@ -31,8 +31,9 @@ class Provider(ABC):
     `display_config` and `resolve`. One that can tell whether an answer has changed is a `RevalidatingProvider`. A
     provider of repositories that have more than one link also overrides `also_known_as` and `repository_of`; one whose
     pages people copy addresses of, `sites` and `existing_refs`; one that has credentials, `credentials_id`; one of
-    private repositories, `on_behalf_of`; one of a forge with forks, `has_in_history`; one that holds connections open,
-    `aclose`. There is one instance for each prefix in each resolver process, and its methods run concurrently.
+    private repositories, `on_behalf_of`; one of a forge with forks, `has_in_history`; one of a forge whose API has
+    files, `read_file`; one that holds connections open, `aclose`. There is one instance for each prefix in each
+    resolver process, and its methods run concurrently.
 
     Every address that a user typed, or that an answer leads to, is reached through `services.common.git.remote` or
     `services.common.net.outbound`, which refuse private networks.
@@ -130,6 +131,13 @@ class Provider(ABC):
         `repository` is its part of a link, as `repository_of` returns it. A forge with forks overrides this: by its
         hash, a commit of any of them is found under the repository's name.
         Raise `BinderyError`, as `resolve` does.
+        """
+        return None
+
+    async def read_file(self, repository: str, sha: str, path: str) -> bytes | None:
+        """Return a small file of a commit, read through the API of a forge; None if there is none, or no such API.
+
+        `repository` is its part of a link, as `repository_of` returns it. Raise `BinderyError`, as `resolve` does.
         """
         return None
 

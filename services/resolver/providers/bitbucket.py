@@ -189,6 +189,14 @@ class Bitbucket(Provider):
         missing = await self._object(f"{path}/commits?{query}", repository, sha)
         return missing.get("values") == []
 
+    async def read_file(self, repository: str, sha: str, path: str) -> bytes | None:
+        """See `Provider`.
+
+        Source: https://developer.atlassian.com/cloud/bitbucket/rest/api-group-source/
+        """
+        reply = await self._api.get(f"/repositories/{repository}/src/{sha}/{quote(path)}")
+        return reply.body if reply.status == 200 else None
+
     def on_behalf_of(self, login: GitCredential) -> Self:
         """See `Provider`."""
         theirs = copy.copy(self)

@@ -15,7 +15,7 @@ from services.common.models import GitCredential, ResolvedRepo, Site, Spec, Visi
 from services.common.models.errors import BinderyError
 from services.common.net.reply import Reply
 from services.resolver.forges.credentials import Credential, of_login
-from services.resolver.forges.forge import Forge, ForgeHost, json_of
+from services.resolver.forges.forge import Forge, ForgeHost, file_of, json_of
 from services.resolver.git_refs import existing_refs
 from services.resolver.providers.base import Provider, checked_ref
 from services.resolver.repository_names import links_to, path_on_forge
@@ -146,6 +146,11 @@ class Gitea(Provider):
         branch = quote(str(json_of(await host.api.get(f"/repos/{path}")).get("default_branch", "HEAD")), safe="")
         comparison = await host.api.get(f"/repos/{path}/compare/{branch}...{sha}")
         return json_of(comparison).get("total_commits") == 0
+
+    async def read_file(self, repository: str, sha: str, path: str) -> bytes | None:
+        """See `Provider`. Source: repoGetContents in Gitea's API."""
+        host, place, _ = self._parts(f"{repository}/HEAD")
+        return file_of(await host.api.get(f"/repos/{place}/contents/{quote(path)}?ref={sha}"))
 
     def on_behalf_of(self, login: GitCredential) -> Self:
         """See `Provider`."""

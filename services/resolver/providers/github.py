@@ -15,7 +15,7 @@ from services.common.models import GitCredential, ResolvedRepo, Site, Spec, Visi
 from services.common.models.errors import BinderyError
 from services.common.net.reply import Reply
 from services.resolver.forges.credentials import Credential, basic, of_login
-from services.resolver.forges.forge import Forge, ForgeHost, json_of, list_of
+from services.resolver.forges.forge import Forge, ForgeHost, file_of, json_of, list_of
 from services.resolver.git_refs import existing_refs
 from services.resolver.providers.base import Resolved, RevalidatingProvider, checked_ref
 from services.resolver.repository_names import links_to, path_on_forge
@@ -219,6 +219,13 @@ class GitHub(RevalidatingProvider):
         if json_of(comparison).get("status") in {"behind", "identical"}:
             return True
         return bool(list_of(await self._api.get(f"{path}/commits/{sha}/branches-where-head")))
+
+    async def read_file(self, repository: str, sha: str, path: str) -> bytes | None:
+        """See `Provider`.
+
+        Source: https://docs.github.com/en/rest/repos/contents#get-repository-content
+        """
+        return file_of(await self._api.get(f"/repos/{quote(repository, safe='/')}/contents/{quote(path)}?ref={sha}"))
 
     def on_behalf_of(self, login: GitCredential) -> Self:
         """See `Provider`."""

@@ -14,7 +14,7 @@ from services.common.models import GitCredential, ResolvedRepo, Site, Spec, Visi
 from services.common.models.errors import BinderyError
 from services.common.net.reply import Reply
 from services.resolver.forges.credentials import Credential
-from services.resolver.forges.forge import Forge, ForgeHost, json_of, list_of
+from services.resolver.forges.forge import Forge, ForgeHost, file_of, json_of, list_of
 from services.resolver.git_refs import existing_refs
 from services.resolver.providers.base import Resolved, RevalidatingProvider, checked_ref
 from services.resolver.repository_names import links_to, path_on_forge
@@ -178,6 +178,14 @@ class GitLab(RevalidatingProvider):
         """
         commit = f"/projects/{repository}/repository/commits/{sha}"
         return bool(list_of(await self._api.get(f"{commit}/refs?type=all&per_page=1")))
+
+    async def read_file(self, repository: str, sha: str, path: str) -> bytes | None:
+        """See `Provider`.
+
+        Source: https://docs.gitlab.com/api/repository_files/#get-file-from-repository
+        """
+        file = f"/projects/{repository}/repository/files/{quote(path, safe='')}"
+        return file_of(await self._api.get(f"{file}?ref={sha}"))
 
     def on_behalf_of(self, login: GitCredential) -> Self:
         """See `Provider`."""
