@@ -65,6 +65,7 @@ class PolicyDocument(Contract):
 
     v: Literal[1] = 1
     version: int = Field(0, ge=0)
+    changed_at: float = 0.0
     rules: tuple[PolicyRule, ...] = ()
 
 

@@ -15,6 +15,8 @@ from services.resolver.settings import RepoConfig
 
 _TEXT = re.compile(r"(?P<version>[1-9][0-9]{0,14}) (?P<json>.*)", re.DOTALL)
 
+RULE_MAX_LENGTH = 10_000
+"""Characters of a rule as JSON: all rules are kept in one text."""
 EMPTY = PolicyDocument()
 """What there is before the first change."""
 
@@ -89,6 +91,19 @@ def without_rule(document: PolicyDocument, rule_id: str, *, by: str, reason: str
     return _changed(document, others, rule, action="removed", by=by, reason=reason)
 
 
+def with_later_rules(document: PolicyDocument, replaced: PolicyDocument) -> PolicyDocument | None:
+    """Return a document with the rules of the one that it replaces that are later than itself; None without any.
+
+    They were added after Redis was emptied, by a resolver that knew of no policy, before the newest one was back.
+    """
+    later = tuple(rule for rule in replaced.rules if rule.created_at > document.changed_at)
+    if not later:
+        return None
+    ids = {rule.id for rule in later}
+    others = tuple(rule for rule in document.rules if rule.id not in ids)
+    return PolicyDocument(version=document.version + 1, changed_at=replaced.changed_at, rules=(*others, *later))
+
+
 def rule_of(document: PolicyDocument, rule_id: str) -> PolicyRule | None:
     """Return a rule by its id; None if there is none."""
     return next((rule for rule in document.rules if rule.id == rule_id), None)
@@ -104,7 +119,7 @@ def _changed(
 ) -> Change:
     version = document.version + 1
     entry = AuditEntry(version=version, action=action, rule=rule, by=by, at=clock.now(), reason=reason)
-    return Change(PolicyDocument(version=version, rules=rules), entry)
+    return Change(PolicyDocument(version=version, changed_at=entry.at, rules=rules), entry)
 
 
 def _check(new: NewRule) -> None:
@@ -116,6 +131,8 @@ def _check(new: NewRule) -> None:
         raise BinderyError("bad_request", "The rule would have expired already.")
     if new.end_servers and new.kind is not RuleKind.BAN:
         raise BinderyError("bad_request", "Only a ban ends servers.")
+    if len(new.model_dump_json()) > RULE_MAX_LENGTH:
+        raise BinderyError("bad_request", f"The rule is longer than {RULE_MAX_LENGTH} characters.")
     if bool(new.config) is not (new.kind is RuleKind.CONFIG):
         raise BinderyError("bad_request", "A rule of kind config, and no other, has a config.")
     try:

@@ -88,6 +88,7 @@ class Rules:
         """Every rule, also those that have expired, in the order in which they count."""
         in_force = [rule for rule in self.all if rule.expires_at is None or rule.expires_at > now]
         self._rules = [_Compiled(rule, compiled(rule.pattern)) for rule in in_force]
+        self._by_kind = {kind: [each for each in self._rules if each.rule.kind is kind] for kind in RuleKind}
         self._closed = {rule.provider for rule in self.all if rule.kind is RuleKind.ALLOW}
         """Prefixes that have allowances: an expired one allows nothing more, and what it closed stays closed."""
         self.valid_until = min((rule.expires_at for rule in in_force if rule.expires_at), default=math.inf)
@@ -201,8 +202,7 @@ class Rules:
 
     def _matching(self, links: Sequence[Spec], kind: RuleKind) -> list[PolicyRule]:
         """Return the rules of a kind that match any of some links, in the order in which they count."""
-        ours = [each for each in self._rules if each.rule.kind is kind]
-        return [each.rule for each in ours if any(each.matches(link) for link in links)]
+        return [each.rule for each in self._by_kind[kind] if any(each.matches(link) for link in links)]
 
     def _check_allowed(self, links: Sequence[Spec], typed_link: Spec) -> None:
         """Raise `Banned` if there are allowances for the links' providers and none of them matches."""

@@ -18,7 +18,7 @@ from services.common.redis.scripts import ScriptArg, Scripts
 from services.common.service.health import CheckFailure
 from services.common.service.logging import get_logger
 from services.resolver.policy.copy_on_disk import CopyOnDisk
-from services.resolver.policy.document import EMPTY, Change, Unreadable, parse, text_of
+from services.resolver.policy.document import EMPTY, Change, Unreadable, parse, text_of, with_later_rules
 from services.resolver.settings import ResolverSettings
 
 log = get_logger(__name__)
@@ -92,10 +92,14 @@ class PolicyStore:
             while not is_in_force:
                 held = self.document
                 is_in_force, stored = await self._store(held or EMPTY)
-                newer = self._read(stored)
-                if newer and newer != held and newer.version >= (held.version if held else 0):
-                    await self._hold(newer)
+                in_redis = self._read(stored)
+                if in_redis and in_redis != held and in_redis.version >= (held.version if held else 0):
+                    await self._hold(in_redis)
                     is_in_force = False  # the id of its rules is to be stored, too
+                elif in_redis and held and (merged := with_later_rules(held, in_redis)):
+                    log.warning("policy_merged", version=merged.version, of=[held.version, in_redis.version])
+                    await self._hold(merged)
+                    is_in_force = False
                 elif self._unreadable:
                     return
 

@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from services.common.models.errors import BinderyError
 from services.common.models.policy import NewRule, PolicyDocument, RuleKind
 from services.common.redis.keys import Keys
-from services.resolver.policy.document import EMPTY, text_of, with_rule
+from services.resolver.policy.document import EMPTY, text_of, with_rule, without_rule
 from services.resolver.policy.rules import Rules
 from services.resolver.policy.store import PolicyStore
 from services.resolver.settings import ResolverSettings
@@ -86,6 +86,26 @@ async def test_an_emptied_redis_gets_the_newest_policy_back(redis: Redis, valkey
         assert patterns(older) == {"a/", "b/"}
     async with opened(valkey) as another:
         assert patterns(another) == {"a/", "b/"}
+
+
+async def test_a_rule_that_was_added_to_an_emptied_redis_is_kept_beside_the_newest_policy(
+    redis: Redis, valkey: Valkey, tmp_path: Path
+) -> None:
+    async with opened(valkey, tmp_path) as store:
+        await ban(store, "a/")
+        removed = await ban(store, "b/")
+        await store.change(partial(without_rule, rule_id=removed.rules[1].id, by="", reason=""))
+
+    old = await redis.get(LIVE)
+    await redis.flushall()
+    async with opened(valkey) as another:
+        await ban(another, "c/")
+        async with opened(valkey, tmp_path) as store:
+            assert patterns(store) == {"a/", "c/"}
+            assert store.known().version == 4
+            await another.refresh()
+            assert patterns(another) == {"a/", "c/"}
+            assert await redis.get(LIVE) != old
 
 
 async def test_a_resolver_with_an_old_policy_brings_its_rules_not_back(redis: Redis, valkey: Valkey) -> None:
