@@ -121,7 +121,8 @@ async def test_what_is_not_there_or_not_public_is_said(forge: Forge, spec: str, 
 async def test_outages_and_limits_are_said(forge: Forge, fault: Fault, code: str, says: str, ref: str) -> None:
     forge.create_repo("team", "notes", {"a": "1"})
     forge.api_fault = forge.git_fault = fault
-    async with resolver_of(forge, forge_timeout_seconds=0.5, git_timeout_seconds=0.5) as resolver:
+    seconds = fault.timeout_seconds
+    async with resolver_of(forge, forge_timeout_seconds=seconds, git_timeout_seconds=seconds) as resolver:
         problem = await resolver.problem("bb", f"team/notes/{ref}")
     assert problem.code == code
     assert says in problem.detail

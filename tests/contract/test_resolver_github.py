@@ -177,7 +177,8 @@ async def test_github_s_limits_are_said_with_the_time_to_wait(forge: Forge, faul
 async def test_what_else_github_may_answer(forge: Forge, fault: Fault, code: str, says: str) -> None:
     forge.create_repo("org", "repo", {"a": "1"})
     forge.api_fault = fault
-    async with running_resolver(forge, forge_timeout_seconds=0.5, github_access_token="of-the-operator") as resolver:
+    settings = {"forge_timeout_seconds": fault.timeout_seconds, "github_access_token": "of-the-operator"}
+    async with running_resolver(forge, **settings) as resolver:
         problem = await resolver.problem("gh", "org/repo/HEAD")
     assert problem.code == code
     assert says in problem.detail

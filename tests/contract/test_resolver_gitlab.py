@@ -132,7 +132,7 @@ async def test_what_is_not_there_or_not_public_is_said(forge: Forge, page: Page,
 )  # fmt: skip
 async def test_outages_and_limits_are_said(forge: Forge, fault: Fault, code: str, says: str) -> None:
     forge.api_fault = fault
-    async with resolver_of(forge, "secret", forge_timeout_seconds=0.5) as resolver:
+    async with resolver_of(forge, "secret", forge_timeout_seconds=fault.timeout_seconds) as resolver:
         problem = await resolver.problem("gl", "team%2Funit%2Fnotes/main")
     assert problem.code == code
     assert says in problem.detail

@@ -32,6 +32,11 @@ class Fault:
         """No answer until `release`."""
         return cls(hold=threading.Event())
 
+    @property
+    def timeout_seconds(self) -> float:
+        """How long to wait for the answer: briefly for one that does not come, else as long as a busy machine needs."""
+        return 0.5 if self.hold else 60.0
+
     def release(self) -> None:
         if self.hold:
             self.hold.set()
