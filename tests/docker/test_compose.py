@@ -150,7 +150,7 @@ def test_three_workers_build_twenty_repositories_each_of_them_once(
         assert len(set(workers)) == WORKERS
     finally:
         events.terminate()
-        events.wait(10)
+        events.wait(60)
         stack.up("--scale", "builder-worker=1", "--no-recreate")
 
 

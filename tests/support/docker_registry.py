@@ -101,7 +101,7 @@ class Registry:
     def stop(self) -> None:
         if self.process:
             self.process.terminate()
-            self.process.wait(10)
+            self.process.wait(60)
 
     @property
     def address(self) -> str:

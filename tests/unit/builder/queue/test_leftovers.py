@@ -99,8 +99,8 @@ async def test_executions_that_can_not_be_stopped_delay_neither_admission_nor_th
             async def is_admitted() -> bool:
                 return build.build_id in await other.running()
 
-            await until(is_found, "the dead worker is found", seconds=5)
-            await until(is_admitted, "the build has a slot", seconds=5)
+            await until(is_found, "the dead worker is found")
+            await until(is_admitted, "the build has a slot")
             assert context.member.is_sweeper
             assert set(executor.executions) == set(build_ids)
 
@@ -157,7 +157,7 @@ async def test_a_round_is_due_once_whichever_process_sweeps(builder: Builder) ->
         await second.stop_if_due()
         return executor.lists == 2
 
-    await until(is_due_again, seconds=5)
+    await until(is_due_again)
 
 
 async def test_a_round_that_fails_is_tried_again_until_it_does_not(builder: Builder) -> None:

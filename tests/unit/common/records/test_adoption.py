@@ -33,7 +33,7 @@ async def test_what_was_left_when_nobody_was_there_is_adopted_at_the_start(
     async with another_context(valkey, reread_seconds=600) as other:
         await other.bus.listen("another", lambda _message: None)  # connected: the bus reports no loss any more
         async with living(other, on_adopt=adopt):
-            await until(lambda: adopted, seconds=5)
+            await until(lambda: adopted)
 
 
 async def test_giving_up_hands_over_at_once(context: ProcessContext) -> None:

@@ -131,7 +131,7 @@ async def test_an_answer_that_never_comes_holds_no_cancel_up_and_the_next_write_
         task.cancel()
         await asyncio.sleep(0)
     with pytest.raises(asyncio.CancelledError):
-        await asyncio.wait_for(task, 10)
+        await asyncio.wait_for(task, 60)
     assert record.lines == 1
     answers.are_as_before()
     await record.write(END, final=True)
@@ -229,7 +229,7 @@ async def test_a_local_follower_hears_of_a_cancelled_write(context: ProcessConte
     with pytest.raises(asyncio.CancelledError):
         await task
     await record.write(END, final=True)
-    await asyncio.wait_for(following, 10)
+    await asyncio.wait_for(following, 60)
     assert messages in (["0", "1", "end"], ["0", "end"])
     assert messages == await stored_messages(context, topic)
 
@@ -249,7 +249,7 @@ async def test_a_reader_that_hears_of_a_write_sees_what_its_writer_did_with_it(c
     await until(lambda: context.bus.is_followed(topic))
     await record.write(END, final=True)
     has_ended = True
-    await asyncio.wait_for(following, 10)
+    await asyncio.wait_for(following, 60)
     assert sees_the_end
 
 

@@ -189,7 +189,7 @@ async def test_followers_elsewhere_hear_nothing_twice_when_it_comes_back(
         await until(lambda: messages == ["first", "second"])
         await loss.come_back()
         await record.write(Event(phase=Phase.READY, message="end", terminal=True))
-        await asyncio.wait_for(following, 10)
+        await asyncio.wait_for(following, 60)
         assert messages == ["first", "second", "end"]
 
 

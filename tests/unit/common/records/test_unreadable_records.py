@@ -156,7 +156,7 @@ async def test_followers_at_another_process_see_the_end(context: ProcessContext,
     async with another_context(valkey, **QUICK) as other:
         following = asyncio.create_task(other.bus.wait_for_end(TOPIC))
         async with living(context, on_adopt=never):
-            await asyncio.wait_for(following, 8)
+            await asyncio.wait_for(following, 60)
         await check_end(context, await ends(context))
 
 

@@ -171,7 +171,7 @@ async def test_followers_at_a_former_owner_hear_the_present_one_at_once(
                 await new.write(release=True)
                 async with LivingProcess(context, "gateway") as process:
                     assert await context.records.adopt("gateway", process, topic=TOPIC)
-            await until(lambda: messages == ["first", "second"], seconds=2)
+            await until(lambda: messages == ["first", "second"])
 
 
 async def test_a_reader_that_nobody_needs_goes_with_the_end_of_its_record(context: ProcessContext) -> None:
