@@ -62,7 +62,11 @@ async def require_operator(
 ) -> None:
     """Raise `BinderyError("forbidden")` unless the operator sent the request."""
     if not is_operator(context.settings.operator_token, token):
-        raise BinderyError("forbidden", f"The policy is the operator's: send their token as {OPERATOR_HEADER}.")
+        raise BinderyError(
+            "forbidden",
+            "The policy is the operator's: send the token that BINDERY_OPERATOR_TOKEN gives this Bindery as "
+            f"{OPERATOR_HEADER}; the command line takes it from the same variable.",
+        )
 
 
 OF_OPERATOR = [Depends(require_operator)]
