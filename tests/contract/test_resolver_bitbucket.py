@@ -14,7 +14,13 @@ from redis.asyncio import Redis
 
 from services.common.models import Visibility
 from tests.support.forge import Fault, Forge, Page
-from tests.support.forge_pages import json_page
+from tests.support.forge_replies import (
+    BITBUCKET_NO_ACCESS,
+    BITBUCKET_NO_COMMIT,
+    bitbucket_branch,
+    bitbucket_commit,
+    bitbucket_repository,
+)
 from tests.support.in_process_resolver import ResolverClient, replicas, running_resolver
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
@@ -30,28 +36,6 @@ async def resolver_of(forge: Forge, token: str = "", **settings: Any) -> AsyncIt
     """A resolver for which the forge is Bitbucket, and no GitHub."""
     async with running_resolver(**settings_of(forge, token), **settings) as resolver:
         yield resolver
-
-
-def commit(sha: str = SHA, name: str = "team/notes") -> Page:
-    repository = {"type": "repository", "full_name": name, "name": name.partition("/")[2]}
-    return json_page(200, {"type": "commit", "hash": sha, "repository": repository}, {})
-
-
-def repository(*, is_private: bool, branch: str = "main") -> Page:
-    body = {"full_name": "team/notes", "is_private": is_private, "mainbranch": {"type": "branch", "name": branch}}
-    return json_page(200, body, {})
-
-
-def branch_page(sha: str = SHA) -> Page:
-    return json_page(200, {"target": {"type": "commit", "hash": sha}}, {})
-
-
-def error(status: int, message: str) -> Page:
-    return json_page(status, {"type": "error", "error": {"message": message}}, {})
-
-
-NO_COMMIT = error(404, "Commit not found")
-NO_ACCESS = error(404, "You may not have access to this repository or it no longer exists in this workspace.")
 
 
 @pytest.mark.parametrize("ref", ["HEAD", "wip/of/me", "wip%2Fof%2Fme", "v1", "refs/heads/wip/of/me"])
@@ -82,7 +66,7 @@ async def test_a_name_is_asked_of_git(forge: Forge, ref: str) -> None:
 @pytest.mark.parametrize("ref", [SHA, SHA[:7], SHA.upper()])
 async def test_a_commit_is_asked_of_the_api(forge: Forge, ref: str) -> None:
     forge.create_repo("team", "notes", {"a": "1"})
-    forge.pages[f"{API}/commit/{ref}"] = commit()
+    forge.pages[f"{API}/commit/{ref}"] = bitbucket_commit(SHA)
     async with resolver_of(forge) as resolver:
         repo = await resolver.repo("bb", f"team/notes/{ref}")
     assert (repo.ref, repo.immutable_spec) == (SHA, len(ref) == 40)
@@ -102,8 +86,8 @@ async def test_a_commit_is_asked_of_the_api(forge: Forge, ref: str) -> None:
 async def test_what_is_not_there_or_not_public_is_said(forge: Forge, spec: str, says: str) -> None:
     forge.create_repo("team", "notes", {"a": "1"})
     forge.create_repo("team", "empty", {})
-    forge.pages[f"{API}/commit/{SHA}"] = NO_COMMIT
-    forge.pages[f"/api/2.0/repositories/team/hidden/commit/{SHA}"] = NO_ACCESS
+    forge.pages[f"{API}/commit/{SHA}"] = BITBUCKET_NO_COMMIT
+    forge.pages[f"/api/2.0/repositories/team/hidden/commit/{SHA}"] = BITBUCKET_NO_ACCESS
     async with resolver_of(forge) as resolver:
         problem = await resolver.problem("bb", spec)
     assert (problem.code, problem.detail) == ("ref_not_found", says)
@@ -138,17 +122,17 @@ async def test_another_status_of_the_api_is_an_outage(forge: Forge) -> None:
 @pytest.mark.parametrize(
     ("ref", "pages"),
     [
-        ("HEAD", {"refs/branches/feed5eed": branch_page()}),
-        ("wip/me", {"refs/branches/wip%2Fme": branch_page()}),
-        ("v1", {"refs/branches/v1": NO_COMMIT, "refs/tags/v1": branch_page()}),
-        (SHA[:8], {f"commit/{SHA[:8]}": commit()}),
-        (SHA, {f"commit/{SHA}": commit()}),
+        ("HEAD", {"refs/branches/feed5eed": bitbucket_branch(SHA)}),
+        ("wip/me", {"refs/branches/wip%2Fme": bitbucket_branch(SHA)}),
+        ("v1", {"refs/branches/v1": BITBUCKET_NO_COMMIT, "refs/tags/v1": bitbucket_branch(SHA)}),
+        (SHA[:8], {f"commit/{SHA[:8]}": bitbucket_commit(SHA)}),
+        (SHA, {f"commit/{SHA}": bitbucket_commit(SHA)}),
     ],
 )
 async def test_with_a_token_what_is_private_is_asked_of_the_api_and_not_kept(
     forge: Forge, redis: Redis, ref: str, pages: dict[str, Page]
 ) -> None:
-    forge.pages[API] = repository(is_private=True, branch="feed5eed")
+    forge.pages[API] = bitbucket_repository(is_private=True, branch="feed5eed")
     for path, page in pages.items():
         forge.pages[f"{API}/{path}"] = page
     async with replicas(forge, redis, settings_of(forge, "secret")) as (resolver,):
@@ -159,8 +143,8 @@ async def test_with_a_token_what_is_private_is_asked_of_the_api_and_not_kept(
 
 
 async def test_with_a_token_a_public_commit_is_public_and_a_missing_repository_missing(forge: Forge) -> None:
-    forge.pages[API] = [repository(is_private=False), NO_ACCESS]
-    forge.pages[f"{API}/commit/{SHA}"] = commit()
+    forge.pages[API] = [bitbucket_repository(is_private=False), BITBUCKET_NO_ACCESS]
+    forge.pages[f"{API}/commit/{SHA}"] = bitbucket_commit(SHA)
     async with resolver_of(forge, "secret", bitbucket_user="ann@x.example") as resolver:
         assert (await resolver.repo("bb", f"team/notes/{SHA}")).visibility is Visibility.PUBLIC
         problem = await resolver.problem("bb", "team/notes/main")
@@ -173,7 +157,7 @@ async def test_a_renamed_repository_is_known_by_its_new_name_too(forge: Forge) -
     forge.pages["/team/notes/info/refs"] = Page(
         301, {"Location": f"{forge.url}/evil/new/info/refs?service=git-upload-pack"}
     )
-    forge.pages[f"{API}/commit/{sha}"] = commit(sha, "evil/new")
+    forge.pages[f"{API}/commit/{sha}"] = bitbucket_commit(sha, "evil/new")
     for ref in ("HEAD", sha):
         async with resolver_of(forge) as resolver:
             repo = await resolver.repo("bb", f"team/notes/{ref}")

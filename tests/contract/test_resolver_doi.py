@@ -1,10 +1,8 @@
 """Provider `doi` of the resolver: DataCite's replies in the form that it documents, and each archive's own."""
 
-from typing import Any
-
 import pytest
 
-from tests.support.archives import lead, recorded, reply, resolver_of_archives
+from tests.support.archives import lead, recorded, register, reply, resolver_of_archives
 from tests.support.forge import Forge, Page
 
 ZENODO = "10.5281/zenodo.3242074"
@@ -14,13 +12,6 @@ RESOURCE = "142c59757ed54de1816777828c9716e7"
 HYDROSHARE = f"10.4211/hs.{RESOURCE}"
 CKAN = "10.5519/sea-turtles"
 DATASET = "39799a20-ecca-4f3e-b593-196e72d9a9fd"
-
-
-def register(forge: Forge, doi: str, url: Any, **attributes: Any) -> None:
-    """Have DataCite know a DOI."""
-    answer = recorded("api.datacite.org_dois_10.5281_zenodo.3242074")
-    answer.body["data"]["attributes"] |= {"doi": doi, "url": url} | attributes
-    forge.pages[f"/datacite/dois/{doi}"] = answer.page
 
 
 @pytest.fixture

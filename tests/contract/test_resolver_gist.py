@@ -15,21 +15,13 @@ from redis.asyncio import Redis
 from services.common.models import Visibility
 from tests.support.forge import Fault, Forge, Page
 from tests.support.forge_pages import json_page
+from tests.support.forge_replies import GIST_ID, recorded_gist
 from tests.support.in_process_resolver import ResolverClient, replicas, running_resolver
-from tests.support.paths import RECORDED
 
-ID = "8a658f7f63b13768d1e75fa2464f5092"
-RECORDING = RECORDED / f"api.github.com_gists_{ID}.json"
 SHA = "7daa381aae8409bfe28193e2ed8f767c26371237"
+ID = GIST_ID
 LINK = f"mariusvniekerk/{ID}"
 OLD = "0123456789abcdef0123456789abcdef01234567"
-
-
-def recorded(**changes: Any) -> Page:
-    """What GitHub answered, with its owner's name, which the recording leaves out, and with changes."""
-    reply = json.loads(RECORDING.read_text())["response"]
-    gist = reply["json"] | {"owner": reply["json"]["owner"] | {"login": "mariusvniekerk"}} | changes
-    return Page(200, reply["headers"], json.dumps(gist).encode())
 
 
 def version(number: int) -> dict[str, Any]:
@@ -39,7 +31,7 @@ def version(number: int) -> dict[str, Any]:
 @asynccontextmanager
 async def resolver_of(forge: Forge, page: Page | None = None, **settings: Any) -> AsyncIterator[ResolverClient]:
     """A resolver for whose GitHub there is one gist."""
-    forge.pages[f"/api/gists/{ID}"] = page or recorded()
+    forge.pages[f"/api/gists/{ID}"] = page or recorded_gist()
     async with running_resolver(forge, gist_url="https://gist.test", **settings) as resolver:
         yield resolver
 
@@ -72,7 +64,7 @@ async def test_what_github_answered_is_understood(forge: Forge, ref: str) -> Non
 
 async def test_versions_that_did_not_come_with_the_gist_are_looked_for_page_by_page(forge: Forge) -> None:
     pages = [[version(number) for number in range(1, 101)], [version(number) for number in range(101, 151)]]
-    async with resolver_of(forge, recorded(history=[version(number) for number in range(1, 31)])) as resolver:
+    async with resolver_of(forge, recorded_gist(history=[version(number) for number in range(1, 31)])) as resolver:
         for ref in (f"{120:040x}", f"{30:040x}"):
             commits: list[Page | list[Page]] = [Page(200, {}, json.dumps(page).encode()) for page in pages]
             forge.pages[f"/api/gists/{ID}/commits"] = commits  # type: ignore[assignment]
@@ -100,14 +92,14 @@ async def test_the_search_for_a_version_ends(forge: Forge) -> None:
         (Page(404), LINK, f"There is no gist {ID} on GitHub."),
         (Page(451), LINK, f"GitHub has closed access to the gist {ID}."),
         (json_page(403, {"block": {}}, {}), LINK, f"GitHub has closed access to the gist {ID}."),
-        (recorded(history=[]), LINK, f"The gist {ID} is empty: it has no version."),
-        (recorded(history=None), LINK, "it has no version"),
-        (recorded(history=[None, {"version": "x"}]), LINK, "it has no version"),
-        (recorded(), f"{LINK}/wip", f"The gist {ID} has no wip. A gist has no branches"),
-        (recorded(), f"someone/{ID}/wip", f"The gist {ID} is not someone's. Did you mean {LINK}/wip?"),
-        (recorded(owner=None), LINK, f"Did you mean anonymous/{ID}?"),
-        (recorded(public=False), LINK, "only public gists are launched here"),
-        (recorded(public=None), LINK, "only public gists are launched here"),
+        (recorded_gist(history=[]), LINK, f"The gist {ID} is empty: it has no version."),
+        (recorded_gist(history=None), LINK, "it has no version"),
+        (recorded_gist(history=[None, {"version": "x"}]), LINK, "it has no version"),
+        (recorded_gist(), f"{LINK}/wip", f"The gist {ID} has no wip. A gist has no branches"),
+        (recorded_gist(), f"someone/{ID}/wip", f"The gist {ID} is not someone's. Did you mean {LINK}/wip?"),
+        (recorded_gist(owner=None), LINK, f"Did you mean anonymous/{ID}?"),
+        (recorded_gist(public=False), LINK, "only public gists are launched here"),
+        (recorded_gist(public=None), LINK, "only public gists are launched here"),
         (Page(200, {}, b"x" * (16 * 2**20 + 1)), LINK, "is too large: its files are more than 16 MiB."),
     ],
 )
@@ -122,14 +114,14 @@ async def test_what_is_not_there_is_said(forge: Forge, page: Page, spec: str, sa
 async def test_an_owner_in_another_case_and_nobody_at_all_are_recognised(forge: Forge) -> None:
     async with resolver_of(forge) as resolver:
         assert (await resolver.repo("gist", f"MariusVNiekerk/{ID}.git/HEAD")).ref == SHA
-    async with resolver_of(forge, recorded(owner=None)) as resolver:
+    async with resolver_of(forge, recorded_gist(owner=None)) as resolver:
         assert (await resolver.repo("gist", f"anonymous/{ID}")).ref == SHA
 
 
 async def test_a_secret_gist_is_launched_if_the_operator_says_so_and_cached_for_nobody(
     forge: Forge, redis: Redis
 ) -> None:
-    forge.pages[f"/api/gists/{ID}"] = recorded(public=False)
+    forge.pages[f"/api/gists/{ID}"] = recorded_gist(public=False)
     async with replicas(forge, redis, {"gist_url": forge.url, "allow_secret_gist": True}) as (resolver,):
         repo = await resolver.repo("gist", f"{LINK}/{SHA}")
     assert repo.visibility is Visibility.PRIVATE
@@ -138,8 +130,8 @@ async def test_a_secret_gist_is_launched_if_the_operator_says_so_and_cached_for_
 
 
 async def test_a_gist_is_asked_again_with_its_etag(forge: Forge, redis: Redis) -> None:
-    etag = str(recorded().headers["Etag"])
-    forge.pages[f"/api/gists/{ID}"] = [recorded(), Page(304, {"Etag": etag})]
+    etag = str(recorded_gist().headers["Etag"])
+    forge.pages[f"/api/gists/{ID}"] = [recorded_gist(), Page(304, {"Etag": etag})]
     async with replicas(forge, redis, {"gist_url": forge.url}) as (resolver,):
         for _ in range(2):
             assert (await resolver.repo("gist", LINK)).ref == SHA

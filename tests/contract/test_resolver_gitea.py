@@ -3,7 +3,6 @@
 It has no limits of its own. Those of a proxy before it are after RFC 6585: 429, with or without a time.
 """
 
-import json
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,23 +17,13 @@ from services.gateway.launches.repository_types import RepositoryType
 from services.resolver.providers.gitea import Gitea
 from services.resolver.settings import ResolverSettings
 from tests.support.forge import Fault, Forge, Page
-from tests.support.gitea_recording import HOST, RECORDING
+from tests.support.forge_replies import gitea_path, gitea_replies, recorded_gitea
 from tests.support.in_process_resolver import ResolverClient, replicas, running_resolver
 from tests.support.settings import settings_for
 
-REPLIES = json.loads(RECORDING.read_text())["replies"]
+REPLIES = gitea_replies()
 SHA = REPLIES["HEAD"]["response"]["json"]["sha"]
 COMMITS = "/api/v1/repos/ann/notes/git/commits/"
-
-
-def path_of(name: str) -> str:
-    return str(REPLIES[name]["request"]["path"].partition("?")[0])
-
-
-def recorded(forge: Forge, name: str) -> Page:
-    reply = REPLIES[name]["response"]
-    body = json.dumps(reply["json"]) if "json" in reply else reply["text"]
-    return Page(reply["status"], reply["headers"], body.replace(HOST, forge.url).encode())
 
 
 def hosts(forge: Forge, token: str = "") -> dict[str, Any]:
@@ -48,7 +37,7 @@ async def resolver_of(forge: Forge, *names: str, token: str = "", **settings: An
     Of several with one path, the last one counts.
     """
     for name in names or [name for name in REPLIES if not REPLIES[name]["request"]["is_authenticated"]]:
-        forge.pages[path_of(name)] = recorded(forge, name)
+        forge.pages[gitea_path(name)] = recorded_gitea(forge, name)
     async with running_resolver(**hosts(forge, token), **settings) as resolver:
         yield resolver
 
@@ -151,7 +140,7 @@ async def test_with_a_token_only_what_is_public_is_kept(
     forge: Forge, redis: Redis, commit: str, repository: str, name: str, visibility: Visibility
 ) -> None:
     for reply in (commit, repository):
-        forge.pages[path_of(reply)] = recorded(forge, reply)
+        forge.pages[gitea_path(reply)] = recorded_gitea(forge, reply)
     async with replicas(forge, redis, hosts(forge, "secret")) as (resolver,):
         for _ in range(2):
             repo = await resolver.repo("gitea", f"gitea.test/ann/{name}/HEAD")

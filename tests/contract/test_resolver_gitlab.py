@@ -4,7 +4,6 @@ https://docs.gitlab.com/api/commits/#get-a-single-commit has a commit, https://d
 the replies to what is refused, and https://docs.gitlab.com/security/rate_limits/ those to who asks too often.
 """
 
-import json
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,26 +17,12 @@ from services.resolver.providers.gitlab import GitLab
 from services.resolver.settings import ResolverSettings
 from tests.support.forge import Fault, Forge, Page
 from tests.support.forge_pages import json_page
+from tests.support.forge_replies import FOSS, gitlab_commit, recorded_gitlab
 from tests.support.in_process_resolver import ResolverClient, replicas, running_resolver
-from tests.support.paths import RECORDED
 from tests.support.settings import settings_for
 
-NAME = "gitlab.com_api_v4_projects_gitlab_org_2Fgitlab_foss_repository_commits_{}.json"
-FOSS = "gitlab-org/gitlab-foss"
 SHA = "2a9d2b119a87b8411993096a22d41a3eb857e8c1"
 PROJECT = "/api/v4/projects/team%2Funit%2Fnotes"
-
-
-def recorded(ref: str) -> Page:
-    reply = json.loads((RECORDED / NAME.format(ref)).read_text())["response"]
-    return Page(reply["status"], reply["headers"], json.dumps(reply["json"]).encode())
-
-
-def commit(forge: Forge, path: str = "team/unit/notes") -> Page:
-    """The recorded commit, in another project."""
-    text = recorded("HEAD").body.decode()  # type: ignore[union-attr]
-    text = text.replace(f"https://gitlab.com/{FOSS}", f"{forge.url}/{path}")
-    return Page(200, recorded("HEAD").headers, text.encode())
 
 
 def answer(forge: Forge, ref: str, page: Page | list[Page]) -> None:
@@ -57,7 +42,7 @@ async def resolver_of(forge: Forge, token: str = "", **settings: Any) -> AsyncIt
 
 async def test_what_gitlab_answered_is_understood(forge: Forge) -> None:
     """The host is another one than in the recording, so that a project's new name can't be told from it."""
-    forge.pages["/api/v4/projects/gitlab-org%2Fgitlab-foss/repository/commits/HEAD"] = recorded("HEAD")
+    forge.pages["/api/v4/projects/gitlab-org%2Fgitlab-foss/repository/commits/HEAD"] = recorded_gitlab("HEAD")
     async with resolver_of(forge) as resolver:
         repo = await resolver.repo("gl", "gitlab-org%2Fgitlab-foss/HEAD")
     left_out = {"v", "quota", "is_own", "config", "resource_class", "content_provider", "notice"}
@@ -91,7 +76,7 @@ async def test_what_gitlab_answered_is_understood(forge: Forge) -> None:
     ],
 )
 async def test_every_name_of_a_commit_is_asked_for_with_one_request(forge: Forge, ref: str, asked: str) -> None:
-    answer(forge, asked, commit(forge))
+    answer(forge, asked, gitlab_commit(forge))
     async with resolver_of(forge) as resolver:
         repo = await resolver.repo("gl", f"team%2Funit%2Fnotes/{ref}")
     assert (repo.ref, repo.immutable_spec, repo.reached_url) == (SHA, ref == SHA, None)
@@ -101,7 +86,7 @@ async def test_every_name_of_a_commit_is_asked_for_with_one_request(forge: Forge
 @pytest.mark.parametrize(
     ("page", "says"),
     [
-        (recorded("nosuchref"), "There is no public project {it}, or no main in it."),
+        (recorded_gitlab("nosuchref"), "There is no public project {it}, or no main in it."),
         (json_page(404, {"message": "404 Project Not Found"}, {}), "There is no public project {it}."),
         (json_page(401, {"message": "401 Unauthorized"}, {}), "There is no public project team/unit/notes"),
         (json_page(403, {"message": "403 Forbidden"}, {}), "The files of {it} are for its members."),
@@ -140,7 +125,7 @@ async def test_outages_and_limits_are_said(forge: Forge, fault: Fault, code: str
 
 async def test_a_project_that_has_moved_is_known_by_its_new_name_too(forge: Forge) -> None:
     answer(forge, "main", Page(301, {"Location": f"{forge.url}/api/v4/projects/9/repository/commits/main"}))
-    forge.pages["/api/v4/projects/9/repository/commits/main"] = commit(forge, "evil/notes")
+    forge.pages["/api/v4/projects/9/repository/commits/main"] = gitlab_commit(forge, "evil/notes")
     async with resolver_of(forge) as resolver:
         repo = await resolver.repo("gl", "team%2Funit%2Fnotes/main")
         assert (repo.repo_url, repo.reached_url) == (f"{forge.url}/team/unit/notes.git", f"{forge.url}/evil/notes")
@@ -152,7 +137,7 @@ async def test_a_project_that_has_moved_is_known_by_its_new_name_too(forge: Forg
 async def test_with_a_token_the_visibility_is_asked_for_and_only_what_is_public_is_kept(
     forge: Forge, redis: Redis, shown: str
 ) -> None:
-    answer(forge, "main", [commit(forge), Page(304) if shown == "public" else commit(forge)])
+    answer(forge, "main", [gitlab_commit(forge), Page(304) if shown == "public" else gitlab_commit(forge)])
     forge.pages[PROJECT] = json_page(200, {"id": 1, "visibility": shown}, {})
     async with replicas(forge, redis, gitlabs(forge, "secret")) as (resolver,):
         for _ in range(2):
@@ -162,14 +147,14 @@ async def test_with_a_token_the_visibility_is_asked_for_and_only_what_is_public_
     is_public = shown == "public"
     assert (repo.ref, repo.visibility is Visibility.PUBLIC) == (SHA, is_public)
     of_commits = [request for request in forge.api_requests if "commits" in request.path]
-    etag = recorded("HEAD").headers["Etag"] if is_public else None
+    etag = recorded_gitlab("HEAD").headers["Etag"] if is_public else None
     assert [request.headers.get("if-none-match") for request in of_commits] == [None, etag]
     assert {request.headers["authorization"] for request in forge.api_requests} == {"Bearer secret"}
     assert all("secret" not in request.path for request in forge.api_requests)
 
 
 async def test_a_project_that_became_private_is_not_taken_for_what_it_was(forge: Forge, redis: Redis) -> None:
-    answer(forge, "main", commit(forge))
+    answer(forge, "main", gitlab_commit(forge))
     pages = [json_page(200, {"visibility": shown}, {}) for shown in ("public", "private")]
     forge.pages[PROJECT] = [*pages, Page(404)]
     async with replicas(forge, redis, gitlabs(forge, "secret")) as (resolver,):

@@ -34,7 +34,8 @@ The rest are small tools, each of them one file:
 - workers by the queue: `prometheus`, `keda`, `scaling_watch`; `jobs_made` (every Job of a namespace);
 - servers: `quick_jupyter`, `kernels`; repositories: `bare_repos`, `lfs_*`, `checkouts` and `checkout_git` (of a build);
 - packages: `wheels`, `pip_parser` (pip's own reading of a file), `conda_*` (a channel, what is in it, installs);
-- other APIs: `archives` and `archive_datasets` (of research data), `repo2docker_*` (what its own content providers make
+- other APIs: `archives`, `deposits` and `archive_datasets` (of research data), `provider_*` (the upstream of each
+  provider of the resolver, and the table of what it answers), `repo2docker_*` (what its own content providers make
   of those), `gitea_recording` (what a real Gitea answered);
 - pytest: `parallel`, `paths`, `other_user` (to do something as somebody who is not root),
   `long_tests` (what `make test-long` selects, and its table); `go_toolchain` (to build programs, and to read modules);

@@ -44,6 +44,13 @@ def lead(forge: Forge, doi: str, url: str) -> None:
     forge.pages[f"{DOI_ORG}/{doi}"] = handle.page
 
 
+def register(forge: Forge, doi: str, url: object, **attributes: object) -> None:
+    """Have DataCite know a DOI."""
+    answer = recorded("api.datacite.org_dois_10.5281_zenodo.3242074")
+    answer.body["data"]["attributes"] |= {"doi": doi, "url": url} | attributes
+    forge.pages[f"/datacite/dois/{doi}"] = answer.page
+
+
 @asynccontextmanager
 async def resolver_of_archives(forge: Forge, **settings: Any) -> AsyncIterator[ResolverClient]:
     """Run a resolver whose archives are on `forge`."""

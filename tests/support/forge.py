@@ -122,6 +122,9 @@ class _Handler(BaseHTTPRequestHandler):
         if fault and fault.hold:
             while not fault.hold.wait(0.05) and not forge.stopping.is_set():
                 pass
+        if fault and fault.hangs_up:
+            self.close_connection = True
+            return
         if fault and fault.status:
             self._send(Page(fault.status, fault.headers, fault.body))
             return

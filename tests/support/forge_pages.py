@@ -19,13 +19,14 @@ class Request:
 
 @dataclass(kw_only=True)
 class Fault:
-    """What goes wrong: an answer with `status`, none before `hold` is set, or (API) a limit reached."""
+    """What goes wrong: an answer with `status`, none before `hold` is set or at all, or (API) a limit reached."""
 
     status: int = 0
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b"{}"
     hold: threading.Event | None = None
     rate_limited: bool = False
+    hangs_up: bool = False
 
     @classmethod
     def holding(cls) -> "Fault":

@@ -19,21 +19,24 @@ TOKEN = "token-of-the-tests"
 
 
 class ResolverClient:
-    """A running resolver: `repo` and `problem` say what they expect."""
+    """A running resolver: `repo` and `problem` say what they expect, perhaps for the holder of a token."""
 
     def __init__(self, client: httpx.AsyncClient) -> None:
         self.client = client
 
-    async def post(self, provider: str, spec: str) -> httpx.Response:
-        return await self.client.post("/resolve", json={"provider": provider, "spec": spec})
+    async def post(self, provider: str, spec: str, token: str = "") -> httpx.Response:
+        body: dict[str, Any] = {"provider": provider, "spec": spec}
+        if token:
+            body["credential"] = {"password": token}
+        return await self.client.post("/resolve", json=body)
 
-    async def repo(self, provider: str, spec: str) -> ResolvedRepo:
-        reply = await self.post(provider, spec)
+    async def repo(self, provider: str, spec: str, token: str = "") -> ResolvedRepo:
+        reply = await self.post(provider, spec, token)
         assert reply.status_code == 200, reply.text
         return ResolvedRepo.model_validate_json(reply.content)
 
-    async def problem(self, provider: str, spec: str) -> Problem:
-        reply = await self.post(provider, spec)
+    async def problem(self, provider: str, spec: str, token: str = "") -> Problem:
+        reply = await self.post(provider, spec, token)
         assert reply.status_code >= 400, reply.text
         assert reply.headers["content-type"] == "application/problem+json"
         problem = Problem.model_validate_json(reply.content)
