@@ -25,8 +25,11 @@ from tests.support.planned_stack import run_stack, second_of
 from tests.support.polling import eventually
 from tests.support.stack import Stack
 
-COMMIT_BEFORE = "32f11a8bcfffb0d02a04406c50f90dd0f74891a8"
-"""The release before this one. Whoever makes the next release names the last one here."""
+COMMIT_BEFORE = "3b88de7d4524677b40ddd6e9eb408c34ae8a2826"
+"""The release before this one, or as long as there was none, a commit whose folders of images this one can read.
+
+Whoever makes the next release names the last one here.
+"""
 KINDS = ("resolver", "builder", "worker", "launcher", "gateway")
 """Our own parts. There are two of each, but for the resolver, which owns nothing."""
 FIRSTS = KINDS
