@@ -204,6 +204,7 @@ def test_openapi_is_valid_and_names_every_route(stack: Stack) -> None:
         "/api/v1/launches": {"post"},
         "/api/v1/launches/{launch_id}": {"get", "delete"},
         "/api/v1/launches/{launch_id}/events": {"get"},
+        "/api/v1/launches/{launch_id}/log": {"get"},
         "/api/v1/builds": {"post"},
         "/api/v1/builds/{build_id}": {"get", "delete"},
         "/api/v1/builds/{build_id}/log": {"get"},
